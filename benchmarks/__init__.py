@@ -1,0 +1,1 @@
+"""Benchmarks: one module a figure, run as `python -m benchmarks.<name>`."""

@@ -1,0 +1,212 @@
+"""The policy: every constant of the loop, with its source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from .errors import ConfigurationError
+from .values import LayerTokens, TokenBudget
+
+REPLACEABLE = ("cleanup", "compress", "consolidate", "update_cache")
+"""Actions that :attr:`Policy.actions` may replace."""
+
+_SHARES = (
+    "compress_above",
+    "compress_target",
+    "cleanup_above",
+    "cleanup_target",
+    "consolidate_above",
+    "working_memory_alert",
+    "budget_alert",
+    "cache_hit_rate_alert",
+    "compression_ratio_alert",
+    "stub_share",
+    "short_form_share",
+    "digest_share",
+    "cap_share",
+    "least_gain",
+)
+_COUNTS = {
+    "keep_runs": 0,
+    "keep_recent": 0,
+    "keep_tool_outputs": 0,
+    "cache_min_lookups": 1,
+    "compression_window": 1,
+    "cleanup_window": 1,
+    "much_used": 1,
+    "ineffective_passes": 1,
+    "keep_snapshots": 1,
+}
+
+
+class Lines(NamedTuple):
+    """A policy's thresholds in tokens, so that looking costs a comparison."""
+
+    whole: int
+    working: int
+    consolidate: int
+    budget: int
+    restless: int
+    restless_working: int
+
+    def pressed(self, tokens: LayerTokens) -> bool:
+        """Whether tokens call for a pass before a model is called."""
+        return tokens[0] > self.working or sum(tokens) > self.whole
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Every constant of the loop. Shares are 0–1, times are seconds.
+
+    Args:
+        token_budget: Tokens, where a session or an observed list names none. None: the
+            environment's ``MEMTRACE_TOKEN_BUDGET``, else 200,000.
+        acts: False: measure, alert and report the plan, and change nothing.
+        compress_above: Pressure: working memory above this share of its allocation, or the
+            whole above this share of the budget. Source: the threshold table of the design.
+        compress_target: Where a compression stops, of the same two. Source: the same; the
+            distance of a tenth between the two is what keeps passes seldom.
+        cleanup_above: The whole above this share of the budget before a model is called: cleanup.
+            Source: the same.
+        cleanup_target: Where a cleanup stops. Source: the same.
+        consolidate_above: Working memory above this share of its allocation after a run: what no
+            recent run used is consolidated. Source: the target; below it nothing is removed.
+        keep_runs: Items of this many last runs are active. Source: a follow-up question seldom
+            reaches back past two runs.
+        keep_recent: This many last messages are active. Source: five calls with their results.
+        keep_tool_outputs: This many last tool outputs stay whole in the first place. Source: with
+            five kept, masking the older saved 52–60% of the tokens sent over recorded coding
+            sessions.
+        stub_share: Share of a tool output that its stub may list names from. Source: at a quarter
+            .995 of the names that later steps used stayed visible.
+        short_form_share: Share of a context's tokens that its short form may keep. Source: at a
+            quarter, extraction that favours names and numbers keeps .65 of answer facts.
+        digest_share: Share of the budget that the digest of dropped turns may hold.
+        cap_share: Share of the budget above which a single recent output is capped, when nothing
+            else suffices.
+        much_used: A context touched this often is consolidated whole.
+        working_memory_alert: Alert above this share of working memory's allocation.
+        budget_alert: Alert above this share of the budget.
+        cache_hit_rate_alert: Alert below this hit rate, after ``cache_min_lookups`` lookups.
+        cache_min_lookups: See there.
+        compression_ratio_alert: Alert where compressed/original over the last
+            ``compression_window`` compressions is above this.
+        compression_window: See there.
+        cleanup_window: Alert where there were more cleanups than runs over this many last runs.
+        ineffective_passes: This many in a row stop the loop until something changes.
+        least_gain: A pass that would free less than this share of the budget is declined, unless
+            memory is over budget; and memory must have grown by as much before a loop that
+            stopped tries again. Source: rewriting a view breaks the provider's prompt cache;
+            over recorded coding sessions at half their size a twentieth kept .90 of the view
+            common to consecutive model calls, a fiftieth .89.
+        keep_snapshots: Snapshots kept in memory for rollback.
+        hook_slow_s: A hook slower than this is measured, named in an alert, and not killed.
+        archive_after_s: Idle time after which a session is put away. Source: a working day.
+        retention_review_s: Time after which what is kept is due for review. Source: a quarter.
+        actions: Replacements by name (``cleanup``, ``compress``, ``consolidate``,
+            ``update_cache``): callables that take the session, and ``target`` for the first two.
+
+    Raises:
+        ConfigurationError: A value is outside its range; the message names it.
+
+    >>> Policy(keep_runs=5).keep_runs
+    5
+    """
+
+    token_budget: int | None = None
+    acts: bool = True
+    compress_above: float = 0.80
+    compress_target: float = 0.70
+    cleanup_above: float = 0.85
+    cleanup_target: float = 0.70
+    consolidate_above: float = 0.70
+    keep_runs: int = 3
+    keep_recent: int = 10
+    keep_tool_outputs: int = 5
+    stub_share: float = 0.25
+    short_form_share: float = 0.25
+    digest_share: float = 0.05
+    cap_share: float = 0.05
+    much_used: int = 3
+    working_memory_alert: float = 0.80
+    budget_alert: float = 0.90
+    cache_hit_rate_alert: float = 0.60
+    cache_min_lookups: int = 20
+    compression_ratio_alert: float = 0.90
+    compression_window: int = 10
+    cleanup_window: int = 10
+    ineffective_passes: int = 2
+    least_gain: float = 0.05
+    keep_snapshots: int = 10
+    hook_slow_s: float = 1.0
+    archive_after_s: float = 86_400.0
+    retention_review_s: float = 7_776_000.0
+    actions: Mapping[str, Callable[..., Any]] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __post_init__(self) -> None:
+        if self.token_budget is not None:
+            TokenBudget(self.token_budget)
+        for name in _SHARES:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1:
+                raise ConfigurationError(
+                    f"Policy.{name} must be a share above 0 and up to 1, got {value!r}"
+                )
+        for name, least in _COUNTS.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ConfigurationError(
+                    f"Policy.{name} must be a whole number ≥ {least}, got {value!r}"
+                )
+        for name in ("hook_slow_s", "archive_after_s", "retention_review_s"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or not value > 0:
+                raise ConfigurationError(
+                    f"Policy.{name} must be a number of seconds above 0, got {value!r}"
+                )
+        self._check_targets()
+        unknown = set(self.actions) - set(REPLACEABLE)
+        if unknown:
+            raise ConfigurationError(
+                f"Policy.actions can replace {', '.join(REPLACEABLE)}, got {', '.join(unknown)}"
+            )
+
+    def _check_targets(self) -> None:
+        for name in ("compress", "cleanup"):
+            above, target = getattr(self, f"{name}_above"), getattr(self, f"{name}_target")
+            if target > above:
+                raise ConfigurationError(
+                    f"Policy.{name}_target ({target}) must not be above {name}_above ({above})"
+                )
+
+    def lines(self, budget: TokenBudget) -> Lines:
+        """Where this policy's thresholds lie in a budget's tokens."""
+        working = budget.limits[0]
+        whole = min(self.compress_above, self.cleanup_above)
+        return Lines(
+            whole=int(budget.total * whole),
+            working=int(working * self.compress_above),
+            consolidate=int(working * self.consolidate_above),
+            budget=budget.total,
+            restless=int(budget.total * min(1.0, self.budget_alert)),
+            restless_working=int(working * min(self.consolidate_above, self.working_memory_alert)),
+        )
+
+    @classmethod
+    def observe(cls, **constants: Any) -> Policy:
+        """A policy that measures, alerts and reports the plan, and changes nothing.
+
+        >>> Policy.observe().acts
+        False
+        """
+        return cls(**{**constants, "acts": False})
+
+    def but(self, **constants: Any) -> Policy:
+        """The same policy with some constants changed."""
+        return replace(self, **constants)
+
+
+POLICY_FIELDS: tuple[str, ...] = tuple(f.name for f in fields(Policy))
