@@ -1,0 +1,9 @@
+"""The five layers. Each keeps running totals in a tally that telemetry may outlive it with."""
+
+from .agents import Agents, AgentState
+from .base import Tally, Wiring
+from .cache import Cache, CacheStats
+from .contexts import Contexts
+from .history import History
+
+__all__ = ["AgentState", "Agents", "Cache", "CacheStats", "Contexts", "History", "Tally", "Wiring"]

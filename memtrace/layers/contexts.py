@@ -1,0 +1,185 @@
+"""Working memory and long-term memory: contents under a key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from ..errors import ConfigurationError
+from ..values import Item, Layer
+from .base import BaseLayer, Tally, Wiring
+
+PINNED_KINDS = frozenset({"system", "tools"})
+"""Kinds that are always pinned: the system prompt and tool schemas."""
+
+
+class Contexts(BaseLayer):
+    """Documents, modules, results … by key, in the order they came. Iterating yields items.
+
+    >>> from memtrace import Session
+    >>> contexts = Session().active_contexts
+    >>> item = contexts.add("def f(): ...", key="f.py", kind="module")
+    >>> contexts.get("f.py") is item, contexts.tokens == item.tokens
+    (True, True)
+    """
+
+    def __init__(self, layer: Layer, wiring: Wiring, tally: Tally) -> None:
+        self.layer = layer
+        super().__init__(wiring, tally)
+        self._by_id: dict[str, Item] = {}
+        self._ids: dict[str, str] = {}  # id by key
+        self._touches: dict[str, int] = {}  # how often, by id
+
+    @property
+    def items(self) -> tuple[Item, ...]:
+        """The items held, in the order they came; a snapshot."""
+        with self._lock:
+            return tuple(self._by_id.values())
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._ids or key in self._by_id
+
+    def add(
+        self,
+        content: Any,
+        *,
+        key: str | None = None,
+        kind: str = "document",
+        pinned: bool = False,
+        priority: int = 0,
+        ttl_s: float | None = None,
+        agent: str | None = None,
+    ) -> Item:
+        """Take in a content, or replace the one under the same key.
+
+        Args:
+            content: Text, or any JSON-like value; kept as it is.
+            key: The name to find it by again; None: the new item's id.
+            kind: What it is. Kinds ``system`` and ``tools`` are always pinned.
+            pinned: Never compressed, consolidated or dropped.
+            priority: Higher stays longer among equally old items.
+            ttl_s: Seconds after which it is expired, > 0; None: never.
+            agent: Its owner; None: the agent of the current run.
+
+        Raises:
+            ConfigurationError: ``ttl_s`` is not above 0, or ``key`` is no text.
+        """
+        if ttl_s is not None and not ttl_s > 0:
+            raise ConfigurationError(f"ttl_s must be a number of seconds above 0, got {ttl_s!r}")
+        if key is not None and not isinstance(key, str):
+            raise ConfigurationError(f"key must be text, got {key!r}; for example key={str(key)!r}")
+        wiring = self._wiring
+        now = wiring.now()
+        run_id, run_agent = wiring.owner()
+        item = Item(
+            id=wiring.new_id("c"),
+            layer=self.layer,
+            kind=kind,
+            content=content,
+            tokens=wiring.count(content),
+            pinned=pinned or kind in PINNED_KINDS,
+            priority=priority,
+            created_at=now,
+            last_used_at=now,
+            expires_at=None if ttl_s is None else now + ttl_s,
+            agent=agent if agent is not None else run_agent,
+            run_id=run_id,
+            key=key,
+        )
+        with self._lock:
+            if key is not None and key in self._ids:
+                self._discard(self._ids[key])
+            self._insert(item)
+        return item
+
+    def get(self, key: str) -> Item | None:
+        """The item under a key or an id; None where there is none."""
+        with self._lock:
+            return self._by_id.get(self._ids.get(key, key))
+
+    def touch(self, key: str) -> Item:
+        """Mark an item as used now, by the current run.
+
+        Raises:
+            KeyError: There is none under that key or id.
+        """
+        with self._lock:
+            item = self._require(key)
+            run_id, _ = self._wiring.owner()
+            touched = replace(
+                item,
+                last_used_at=self._wiring.now(),
+                run_id=run_id if run_id is not None else item.run_id,
+            )
+            self._by_id[item.id] = touched
+            self._touches[item.id] = self._touches.get(item.id, 0) + 1
+            return touched
+
+    def touches(self, item_id: str) -> int:
+        """How often an item was touched."""
+        return self._touches.get(item_id, 0)
+
+    def remove(self, key: str) -> Item:
+        """Take out the item under a key or an id, and return it.
+
+        Raises:
+            KeyError: There is none.
+        """
+        with self._lock:
+            item = self._require(key)
+            self._discard(item.id)
+            return item
+
+    def clear(self) -> None:
+        """Forget every item."""
+        with self._lock:
+            for item_id in tuple(self._by_id):
+                self._discard(item_id)
+
+    # --- within the package, under the lock -------------------------------------------------
+
+    def _require(self, key: str) -> Item:
+        item = self._by_id.get(self._ids.get(key, key))
+        if item is None:
+            raise KeyError(f"no item {key!r} in {self.layer.value}")
+        return item
+
+    def _insert(self, item: Item, *, added: bool = True) -> None:
+        self._by_id[item.id] = item
+        if item.key is not None:
+            self._ids[item.key] = item.id
+        self._tally.enter(item.tokens)
+        if item.pinned:
+            self._tally.pinned += item.tokens
+        if not added:
+            self._tally.added -= item.tokens
+
+    def _discard(self, item_id: str) -> None:
+        item = self._by_id.pop(item_id)
+        self._touches.pop(item_id, None)
+        if item.key is not None and self._ids.get(item.key) == item_id:
+            del self._ids[item.key]
+        self._tally.leave(item.tokens)
+        if item.pinned:
+            self._tally.pinned -= item.tokens
+
+    def _dump(self, _copied: Callable[[Any], Any]) -> Any:
+        return tuple(self._by_id.values()), dict(self._touches)
+
+    def _load(self, state: Any, _copied: Callable[[Any], Any]) -> None:
+        items, touches = state
+        for item_id in tuple(self._by_id):
+            self._discard(item_id)
+        for item in items:
+            self._insert(item, added=False)
+        self._touches = dict(touches)
+
+    def _recount(self) -> None:
+        for item in self._by_id.values():
+            tokens = self._wiring.count(item.content)
+            if tokens != item.tokens:
+                self._by_id[item.id] = replace(item, tokens=tokens)
+        self._tally.tokens = sum(item.tokens for item in self._by_id.values())
+        self._tally.items = len(self._by_id)
+        self._tally.pinned = sum(item.tokens for item in self._by_id.values() if item.pinned)

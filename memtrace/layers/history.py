@@ -1,0 +1,230 @@
+"""The conversation: messages in order, as the caller gave them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ..errors import ConfigurationError
+from ..messages import facts
+from ..values import Item, Layer
+from .base import BaseLayer, Tally, Wiring
+
+
+class History(BaseLayer):
+    """Messages in order. Iterating yields messages; ``items`` yields their :class:`Item` forms.
+
+    Takes any provider's message form. A message is the caller's own object and is never
+    copied or changed; to change one that is held, :meth:`replace` it.
+
+    >>> from memtrace import Session
+    >>> history = Session().history
+    >>> history.append({"role": "user", "content": "hello"})
+    >>> len(history), history.tokens > 3, history[0]["content"]
+    (1, True, 'hello')
+    """
+
+    layer = Layer.CONVERSATION_HISTORY
+
+    def __init__(self, wiring: Wiring, tally: Tally) -> None:
+        super().__init__(wiring, tally)
+        # Two parallel lists: what was received, and what stands for it in the view now (None
+        # where it was dropped). `sync` compares against the first, everybody reads the second.
+        self._received: list[Any] = []
+        self._shown: list[Item | None] = []
+
+    # --- reading ----------------------------------------------------------------------------
+
+    @property
+    def items(self) -> tuple[Item, ...]:
+        with self._lock:
+            return tuple(item for item in self._shown if item is not None)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.messages())
+
+    def __getitem__(self, index: int) -> Any:
+        with self._lock:
+            return self._shown[self._place(index)].content  # type: ignore[union-attr]
+
+    def messages(self) -> list[Any]:
+        """The messages of the view, in order, in a new list."""
+        with self._lock:
+            return [item.content for item in self._shown if item is not None]
+
+    # --- writing ----------------------------------------------------------------------------
+
+    def append(self, message: Any) -> None:
+        """Take in one message.
+
+        Raises:
+            ConfigurationError: It is None, which is nobody's message form.
+        """
+        item = self._item(message)
+        with self._lock:
+            self._push(message, item)
+
+    def extend(self, messages: Iterable[Any]) -> None:
+        """Take in messages, in order and together."""
+        new = [(message, self._item(message)) for message in messages]
+        with self._lock:
+            for message, item in new:
+                self._push(message, item)
+
+    def sync(self, messages: Sequence[Any]) -> None:
+        """Adopt a list that is sent whole each turn.
+
+        The longest common prefix with the messages as they were received stays as it is, what
+        was replaced or dropped of it included; after the first difference the rest goes, and
+        the list's own rest comes in. Only that rest is counted.
+
+        >>> from memtrace import Session
+        >>> history = Session().history
+        >>> turn = [{"role": "user", "content": "one"}]
+        >>> history.sync(turn)
+        >>> history.sync([*turn, {"role": "assistant", "content": "two"}])
+        >>> len(history)
+        2
+        """
+        messages = list(messages)
+        counted: dict[int, Item] = {}
+        while True:
+            with self._lock:
+                common = self._common_prefix(messages)
+                new = range(common, len(messages))
+                if all(index in counted for index in new):
+                    self._truncate(common)
+                    for index in new:
+                        self._push(messages[index], counted[index])
+                    return
+            # Counting is slow, so it is done outside the lock; then the prefix is looked at
+            # again, because somebody may have written meanwhile.
+            for index in new:
+                if index not in counted:
+                    counted[index] = self._item(messages[index])
+
+    def replace(self, index: int, message: Any) -> None:
+        """Put a message in the place of the one at ``index`` of the view.
+
+        Raises:
+            IndexError: There is none.
+        """
+        item = self._item(message)
+        with self._lock:
+            place = self._place(index)
+            self._put(place, item, added=True)
+            self._received[place] = message
+
+    def pop(self, index: int = -1) -> Any:
+        """Take out the message at ``index`` of the view, and return it.
+
+        Raises:
+            IndexError: There is none.
+        """
+        with self._lock:
+            place = self._place(index)
+            item = self._shown[place]
+            self._put(place, None)
+            del self._received[place], self._shown[place]
+            return item.content  # type: ignore[union-attr]
+
+    def clear(self) -> None:
+        """Forget every message."""
+        with self._lock:
+            self._truncate(0)
+
+    # --- within the package -----------------------------------------------------------------
+
+    def _item(self, message: Any) -> Item:
+        if message is None:
+            raise ConfigurationError(
+                "history takes messages, got None; for example {'role': 'user', 'content': 'hi'}"
+            )
+        wiring = self._wiring
+        run_id, agent = wiring.owner()
+        now = wiring.now()
+        return Item(
+            id=wiring.new_id("m"),
+            layer=self.layer,
+            kind=facts(message).kind,
+            content=message,
+            tokens=wiring.count(message),
+            created_at=now,
+            last_used_at=now,
+            agent=agent,
+            run_id=run_id,
+        )
+
+    def _push(self, message: Any, item: Item) -> None:
+        self._received.append(message)
+        self._shown.append(item)
+        self._tally.enter(item.tokens)
+
+    def _put(self, place: int, item: Item | None, *, added: bool = False) -> None:
+        """Show something else, or nothing, in a place. Called under the lock."""
+        before = self._shown[place]
+        self._shown[place] = item
+        if before is not None:
+            self._tally.leave(before.tokens)
+        if item is not None:
+            self._tally.enter(item.tokens)
+            if not added:
+                self._tally.added -= item.tokens
+
+    def _truncate(self, length: int) -> None:
+        for item in self._shown[length:]:
+            if item is not None:
+                self._tally.leave(item.tokens)
+        del self._received[length:], self._shown[length:]
+
+    def _place(self, index: int) -> int:
+        """Position in the two lists of the message at ``index`` of the view."""
+        if len(self._shown) == self._tally.items:
+            places: Sequence[int] = range(len(self._shown))
+        else:
+            places = [place for place, item in enumerate(self._shown) if item is not None]
+        try:
+            return places[index]
+        except IndexError:
+            raise IndexError(f"no message {index} in a history of {len(places)}") from None
+
+    def _common_prefix(self, messages: Sequence[Any]) -> int:
+        length = 0
+        for ours, theirs in zip(self._received, messages, strict=False):
+            if ours is not theirs and not _equal(ours, theirs):
+                break
+            length += 1
+        return length
+
+    def _dump(self, _copied: Callable[[Any], Any]) -> Any:
+        return tuple(self._received), tuple(self._shown)
+
+    def _load(self, state: Any, _copied: Callable[[Any], Any]) -> None:
+        received, shown = state
+        self._truncate(0)
+        self._received[:] = received
+        self._shown[:] = shown
+        for item in shown:
+            if item is not None:
+                self._tally.tokens += item.tokens
+                self._tally.items += 1
+
+    def _recount(self) -> None:
+        total = 0
+        for place, item in enumerate(self._shown):
+            if item is not None:
+                tokens = self._wiring.count(item.content)
+                if tokens != item.tokens:
+                    self._shown[place] = replace(item, tokens=tokens)
+                total += tokens
+        self._tally.tokens = total
+        self._tally.items = sum(item is not None for item in self._shown)
+
+
+def _equal(ours: Any, theirs: Any) -> bool:
+    """Equality of callers' objects, whose comparison may raise or return anything."""
+    try:
+        return bool(ours == theirs)
+    except Exception:
+        return False

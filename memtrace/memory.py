@@ -1,0 +1,297 @@
+"""A session's state: five layers and their hooks, behind one lock.
+
+Actions change it, the engine measures it; the loop itself stands above it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Sequence
+from math import inf
+from typing import Any
+
+from opentelemetry.context import create_key, get_value
+
+from . import config
+from .errors import ConfigurationError
+from .hooks import Hooks
+from .layers import Agents, Cache, Contexts, History, Tally, Wiring
+from .policy import Policy
+from .record import Record
+from .telemetry import metrics
+from .tokens import Calibration, Counter, default_counter, measure_tokens
+from .values import (
+    DEFAULT_TOKEN_BUDGET,
+    LAYERS,
+    Counting,
+    Layer,
+    LayerTokens,
+    MemoryProfile,
+    TokenBudget,
+)
+
+RUN = create_key("memtrace-run")
+"""Where an OpenTelemetry context keeps the run that is current."""
+
+_EPOCH = time.time() - time.monotonic()
+
+
+_RESCALE_FROM = 0.02
+"""Estimates are counted again when billed usage moves their factor by more than this share."""
+
+
+def now() -> float:
+    """Seconds since the epoch that never run backwards: setting the clock does not move them."""
+    return _EPOCH + time.monotonic()
+
+
+def current_run() -> Any:
+    """The run whose body this is, or None."""
+    return get_value(RUN)
+
+
+class Totals:
+    """What telemetry reads of a session, and may outlive it with."""
+
+    __slots__ = ("limits", "tallies")
+
+    def __init__(self, limits: Sequence[int]) -> None:
+        self.tallies = tuple(Tally() for _ in LAYERS)
+        self.limits = limits
+
+
+def resolve_budget(given: int | TokenBudget | None, policy: Policy | None) -> TokenBudget:
+    """The budget that holds: as given, else the policy's, the environment's, the default."""
+    if given is not None:
+        return TokenBudget.of(given)
+    if policy is not None and policy.token_budget is not None:
+        return TokenBudget(policy.token_budget)
+    return TokenBudget(config.current.token_budget or DEFAULT_TOKEN_BUDGET)
+
+
+class Memory:
+    """Layers, budget, policy and hooks of one session.
+
+    Attributes:
+        id: Its id.
+        budget: The budget with its allocations.
+        policy: The loop's constants.
+        hooks: Its hooks, by stage.
+
+    Args:
+        id: Any text; None: a new random one.
+        token_budget: Tokens, or a :class:`TokenBudget`; None: the policy's, else
+            ``MEMTRACE_TOKEN_BUDGET``, else 200,000.
+        policy: The loop's constants; None: the defaults.
+        counter: Counts tokens of text; None: the default encoding.
+
+    Raises:
+        ConfigurationError: A value cannot work; the message says what would.
+    """
+
+    def __init__(
+        self,
+        id: str | None = None,  # noqa: A002 (the name callers rely on)
+        *,
+        token_budget: int | TokenBudget | None = None,
+        policy: Policy | None = None,
+        counter: Counter | None = None,
+    ) -> None:
+        if id is not None and (not isinstance(id, str) or not id):
+            raise ConfigurationError(f"a session's id must be text, got {id!r}")
+        self.id = id if id is not None else uuid.uuid4().hex
+        self.policy = policy if policy is not None else Policy()
+        self.budget = resolve_budget(token_budget, policy)
+        self.lock = threading.RLock()
+        self.hooks = Hooks(self.policy.hook_slow_s)
+        self._counter = counter
+        self._counting: Counting | None = None
+        self._calibration = Calibration()
+        self._sent_tokens = 0
+        self.lines = self.policy.lines(self.budget)
+        self._totals = Totals(self.budget.limits)
+        self._ids = itertools.count(1)
+        self._run_ids = itertools.count(1)
+        self.record = Record(self.policy)
+        self._open_runs: set[int] = set()
+        self._last_runs: deque[int] = deque(maxlen=self.policy.keep_runs)
+        self._make_layers(self.budget)
+        self._ledger: Any = None
+        self._admit()
+
+    def _make_layers(self, budget: TokenBudget) -> None:
+        working, stored, cache, agents, history = self._totals.tallies
+        wiring = Wiring(self.lock, self._count, now, self._owner, self._new_id)
+        self.active_contexts = Contexts(Layer.WORKING_MEMORY, wiring, working)
+        self.archived_contexts = Contexts(Layer.LONG_TERM_MEMORY, wiring, stored)
+        self.cache = Cache(wiring, cache, budget.limit(Layer.CACHE))
+        self.agents = Agents(wiring, agents)
+        self.history = History(wiring, history)
+        self.layers = (
+            self.active_contexts,
+            self.archived_contexts,
+            self.cache,
+            self.agents,
+            self.history,
+        )
+
+    # --- what layers are lent ---------------------------------------------------------------
+
+    @property
+    def counter(self) -> Counter:
+        """What counts text; loaded at first use."""
+        if self._counter is None:
+            self._counter = default_counter()
+        return self._counter
+
+    def _count(self, content: Any) -> int:
+        tokens = measure_tokens(content, counter=self.counter)
+        return tokens if self.counter.exact else round(tokens * self._calibration.factor)
+
+    def _new_id(self, prefix: str) -> str:
+        return f"{prefix}{next(self._ids)}"
+
+    def _owner(self) -> tuple[int | None, str | None]:
+        run = current_run()
+        while run is not None:
+            if run.memory is self:
+                return run.run_id, run.agent
+            run = run.parent
+        return None, None
+
+    # --- measuring --------------------------------------------------------------------------
+
+    @property
+    def token_budget(self) -> int:
+        """Tokens of the whole budget."""
+        return self.budget.total
+
+    @property
+    def counting(self) -> Counting:
+        """How tokens are counted."""
+        if self._counting is None:
+            counter = self.counter
+            self._counting = Counting("exact" if counter.exact else "estimate", counter.name)
+        return self._counting
+
+    def profile(self) -> MemoryProfile:
+        """What memory holds now. Reads running totals: independent of how much it holds."""
+        with self.lock:
+            tokens = self._measure()
+            working, stored, cache, agents, history = self._totals.tallies
+            return MemoryProfile(
+                self.budget,
+                tokens,
+                (working.items, stored.items, cache.items, agents.items, history.items),
+                cache.hits,
+                cache.misses,
+                self.counting,
+                working.pinned,
+            )
+
+    def recount(self) -> MemoryProfile:
+        """Count every item again, put right what differs, and give the profile.
+
+        Proves the running totals: it equals :meth:`profile` unless something changed a message
+        or a context in place. Linear in what is held, and slow.
+        """
+        with self.lock:
+            for layer in self.layers:
+                layer._recount()
+            return self.profile()
+
+    # --- runs -------------------------------------------------------------------------------
+
+    def open_run(self) -> tuple[int, LayerTokens, bool]:
+        """A new run's number, memory as it was found, and whether it is under pressure."""
+        if self._config is not config.current:
+            self._admit()
+        with self.lock:
+            run_id = next(self._run_ids)
+            self._open_runs.add(run_id)
+            tokens = self._measure()
+            lines = self.lines
+            return run_id, tokens, tokens[0] > lines.working or sum(tokens) > lines.whole
+
+    def close_run(self, run_id: int) -> tuple[LayerTokens, bool]:
+        """End a run; gives memory as it is left, and whether it is restless.
+
+        Most runs leave memory far from every threshold: telling that costs five comparisons,
+        looking at each threshold costs as much as the run.
+        """
+        with self.lock:
+            self._open_runs.discard(run_id)
+            self._last_runs.append(run_id)
+            self.record.runs += 1
+            tokens = self._measure()
+            lines, cache = self.lines, self.cache
+            return tokens, (
+                tokens[0] > lines.restless_working
+                or sum(tokens) > lines.restless
+                or self.record.restless
+                or cache.restless
+            )
+
+    def measure(self) -> LayerTokens:
+        """Tokens by layer as they are now."""
+        with self.lock:
+            return self._measure()
+
+    @staticmethod
+    def now() -> float:
+        """Seconds since the epoch on the session's clock, which never runs backwards."""
+        return now()
+
+    def _measure(self) -> LayerTokens:
+        """Tokens by layer, brought up to date. Called under the lock."""
+        if self.cache._soonest is not inf:
+            self.cache._sweep()
+        self.agents._measure()
+        working, stored, cache, agents, history = self._totals.tallies
+        return working.tokens, stored.tokens, cache.tokens, agents.tokens, history.tokens
+
+    def read_tokens(self) -> LayerTokens:
+        """Tokens by layer as they were last brought up to date, without a lock."""
+        working, stored, cache, agents, history = self._totals.tallies
+        return working.tokens, stored.tokens, cache.tokens, agents.tokens, history.tokens
+
+    @property
+    def added_tokens(self) -> int:
+        """Tokens that ever entered."""
+        return sum(tally.added for tally in self._totals.tallies)
+
+    def active_runs(self) -> frozenset[int]:
+        """Numbers of the runs whose items are in use: the open ones, and the last few."""
+        with self.lock:
+            return frozenset(self._open_runs) | frozenset(self._last_runs)
+
+    def _calibrate(self, counted_tokens: int, billed_tokens: int) -> None:
+        """Scale every count by how far the estimate is off; an exact counter stays as it is."""
+        if self.counter.exact or not counted_tokens:
+            return
+        with self.lock:
+            before = self._calibration.factor
+            # What was counted carries the present factor already.
+            self._calibration = self._calibration.record(
+                round(counted_tokens / before), billed_tokens
+            )
+            if abs(self._calibration.factor / before - 1) > _RESCALE_FROM:
+                for layer in self.layers:
+                    layer._recount()
+
+    def _admit(self) -> None:
+        """Be reported by the metrics of the present configuration, and by no others."""
+        self._config = config.current
+        ledger = metrics.ledger()
+        if ledger is not self._ledger:
+            self._dismiss()
+            self._ledger = ledger
+            self._admitted = ledger.admit(self, self._totals)
+
+    def _dismiss(self) -> None:
+        if self._ledger is not None:
+            self._ledger.dismiss(self._admitted)
