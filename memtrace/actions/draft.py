@@ -1,0 +1,296 @@
+"""A draft of what an action would change: worked out on a copy, committed in one step.
+
+The work is slow and done without the session's lock. The commit is quick and under it, and
+takes only those changes whose items are still what they were: what was written meanwhile stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+from ..memory import Memory
+from ..messages import Facts, facts
+from ..policy import Policy
+from ..values import Item, Layer
+from .pairs import Unit, units
+
+Eligible = Callable[[Item], bool]
+
+
+class Draft:
+    """Memory as an action found it, and the changes it has decided on.
+
+    Attributes:
+        history: The items of the conversation; None where one was dropped.
+        contexts: The items of working memory by id.
+        memory_before: Tokens of the session as it was found.
+        total: Tokens of the session, changes included.
+        working: Tokens of working memory, changes included.
+        wanted: The target as given; ``target_total`` may be softened where it is out of reach.
+        reached: False where it was.
+        states: Tokens of agents' states, which nothing here can make fewer.
+        changed: How many items were replaced, moved or dropped.
+    """
+
+    def __init__(
+        self,
+        memory: Memory,
+        target_total: int,
+        target_working: int | None = None,
+        policy: Policy | None = None,
+    ) -> None:
+        self.memory = memory
+        self.policy = policy if policy is not None else memory.policy
+        self.wanted = self.target_total = target_total
+        self.reached = True
+        self.target_working = target_working
+        with memory.lock:
+            profile = memory.profile()
+            self.history: list[Item | None] = list(memory.history.items)
+            self.contexts = {item.id: item for item in memory.active_contexts.items}
+            self.stored = {item.id: item for item in memory.archived_contexts.items}
+            self.cached = list(memory.cache.items)
+            self.active_runs = memory.active_runs()
+            self.open_runs = frozenset(memory._open_runs)
+        self.memory_before = self.total = profile.total_tokens
+        self.working = profile.working_memory
+        self.states = profile.agent_states
+        self.changed = 0
+        self.compressed_in = self.compressed_out = 0
+        self._found = tuple(self.history)
+        self._changes: list[tuple[tuple[Item, ...], Callable[[], None]]] = []
+        self._originals: list[Item] = []
+
+    # --- how far ----------------------------------------------------------------------------
+
+    @property
+    def missing(self) -> int:
+        """Tokens still to free of the whole; 0 or less where its target is reached."""
+        return self.total - self.target_total
+
+    @property
+    def freed(self) -> int:
+        """Tokens that the changes free."""
+        return self.memory_before - self.total
+
+    @property
+    def relieved(self) -> bool:
+        """Whether the whole is at its target, which is all that the conversation can help."""
+        return self.total <= self.target_total
+
+    @property
+    def done(self) -> bool:
+        """Whether working memory is at its target too, where it has one."""
+        if self.target_working is not None and self.working > self.target_working:
+            return False
+        return self.relieved
+
+    # --- reading ----------------------------------------------------------------------------
+
+    @cached_property
+    def facts(self) -> list[Facts]:
+        """Facts of each message as it was found; replacing one keeps them."""
+        return [facts(item.content) if item is not None else _NOTHING for item in self._found]
+
+    @cached_property
+    def units(self) -> list[Unit]:
+        """Messages that must stay together, by their positions."""
+        return units(self.facts)
+
+    @cached_property
+    def protected(self) -> frozenset[int]:
+        """Positions that stay as they are: pins, system prompts, first task, latest user turn."""
+        places = {i for i, item in enumerate(self.history) if item is not None and item.pinned}
+        users = []
+        for place, fact in enumerate(self.facts):
+            item = self.history[place]
+            if fact.kind == "system":
+                places.add(place)
+            elif fact.kind == "user" and item is not None and not item.derived_from:
+                users.append(place)
+        if users:
+            places |= {users[0], users[-1]}
+        return frozenset(places)
+
+    @property
+    def pinned(self) -> int:
+        """Tokens of pinned contexts."""
+        held = (*self.contexts.values(), *self.stored.values())
+        return sum(item.tokens for item in held if item.pinned)
+
+    @property
+    def kept_turns(self) -> int:
+        """Tokens of the messages that stay as they are."""
+        kept = (self.history[place] for place in self.protected)
+        return sum(item.tokens for item in kept if item is not None)
+
+    @property
+    def irreducible(self) -> int:
+        """Tokens that no action can free."""
+        return self.pinned + self.kept_turns + self.states
+
+    @cached_property
+    def recent(self) -> frozenset[str]:
+        """Ids of the last messages, which no unit is parted by."""
+        return frozenset(item.id for item in self._found[self._recent_from :] if item is not None)
+
+    @property
+    def _recent_from(self) -> int:
+        start = max(0, len(self._found) - self.policy.keep_recent)
+        for unit in self.units:
+            if unit.places[0] < start <= unit.places[-1]:
+                start = unit.places[0]
+        return start
+
+    # --- changing ---------------------------------------------------------------------------
+
+    def replace(self, place: int, content: Any, kind: str | None = None) -> bool:
+        """Show something shorter in place of a message. Kept only if it is shorter."""
+        old = self.history[place]
+        assert old is not None
+        tokens = self.memory._count(content)
+        if content is old.content or tokens >= old.tokens:
+            return False
+        new = self._derived(old, (old,), content, tokens, kind or old.kind)
+        self.history[place] = new
+        self._shrunk(old.tokens, tokens)
+        self._edit((old,), lambda: self._show(old, new))
+        return True
+
+    def fold(self, places: Sequence[int], content: Any) -> bool:
+        """Show one digest in place of several messages. Kept only if it is shorter."""
+        olds = tuple(item for item in (self.history[place] for place in places) if item)
+        before = sum(item.tokens for item in olds)
+        tokens = self.memory._count(content)
+        if tokens >= before:
+            return False
+        new = self._derived(olds[0], olds, content, tokens, DIGEST)
+        for place in places:
+            self.history[place] = None
+        self.history[places[0]] = new
+        self._shrunk(before, tokens)
+        rest = olds[1:]
+
+        def commit() -> None:
+            self._show(olds[0], new)
+            for item in rest:
+                self._show(item, None)
+
+        self._edit(olds, commit)
+        return True
+
+    def store(self, item: Item, content: Any) -> bool:
+        """Move a context to long-term memory, in the form given."""
+        tokens = self.memory._count(content) if content is not item.content else item.tokens
+        if tokens > item.tokens:
+            return False
+        new = replace(
+            self._derived(item, (item,), content, tokens, item.kind),
+            layer=Layer.LONG_TERM_MEMORY,
+        )
+        del self.contexts[item.id]
+        self.stored[new.id] = new
+        self.working -= item.tokens
+        self._shrunk(item.tokens, tokens)
+
+        def commit() -> None:
+            self.memory.active_contexts._discard(item.id)
+            self.memory.archived_contexts._insert(new)
+
+        self._edit((item,), commit)
+        return True
+
+    def forget(self, item: Item) -> None:
+        """Take an item out of long-term memory or the cache; its original stays reachable."""
+        memory = self.memory
+        if item.layer is Layer.CACHE:
+            self.cached.remove(item)
+            self._edit((), lambda: memory.cache._forget(item))
+        else:
+            holder = self.stored if item.layer is Layer.LONG_TERM_MEMORY else self.contexts
+            layer = (
+                memory.archived_contexts
+                if item.layer is Layer.LONG_TERM_MEMORY
+                else memory.active_contexts
+            )
+            del holder[item.id]
+            if item.layer is Layer.WORKING_MEMORY:
+                self.working -= item.tokens
+            self._edit((item,), lambda: layer._discard(item.id))
+        self.total -= item.tokens
+        self.changed += 1
+
+    # --- committing -------------------------------------------------------------------------
+
+    def commit(self) -> int:
+        """Make the changes, those whose items are still there. Returns how many items changed."""
+        memory = self.memory
+        with memory.lock:
+            held: dict[str, Item] = {}
+            self._places = {}
+            for place, item in enumerate(memory.history._shown):
+                if item is not None:
+                    held[item.id] = item
+                    self._places[item.id] = place
+            for layer in (memory.active_contexts, memory.archived_contexts):
+                held.update((item.id, item) for item in layer.items)
+            changed = 0
+            for items, apply in self._changes:
+                if all(held.get(item.id) is item for item in items):
+                    for item in items:
+                        memory.record.originals.setdefault(item.id, item)
+                        held.pop(item.id)
+                    self._fresh.clear()
+                    apply()
+                    held.update((item.id, item) for item in self._fresh)
+                    changed += max(1, len(items))
+            return changed
+
+    def _edit(self, items: tuple[Item, ...], apply: Callable[[], None]) -> None:
+        self._changes.append((items, apply))
+
+    def _show(self, old: Item, new: Item | None) -> None:
+        place = self._places.pop(old.id)
+        self.memory.history._put(place, new)
+        if new is not None:
+            self._places[new.id] = place
+            self._fresh.append(new)
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {}
+
+    @cached_property
+    def _fresh(self) -> list[Item]:
+        return []
+
+    def _shrunk(self, before: int, after: int) -> None:
+        self.total += after - before
+        self.compressed_in += before
+        self.compressed_out += after
+        self.changed += 1
+
+    def _derived(
+        self, like: Item, olds: Iterable[Item], content: Any, tokens: int, kind: str
+    ) -> Item:
+        sources: list[str] = []
+        for item in olds:
+            # What stands for others hands on whom it stands for, and can be asked for itself.
+            sources += item.derived_from or (item.id,)
+        return replace(
+            like,
+            id=self.memory._new_id("z"),
+            content=content,
+            tokens=tokens,
+            kind=kind,
+            derived_from=tuple(sources),
+        )
+
+
+DIGEST = "digest"
+"""Kind of the item that stands for dropped turns."""
+
+_NOTHING = Facts("user", DIGEST)

@@ -1,0 +1,124 @@
+"""What runs after a run and at a checkpoint: consolidation, the cache, snapshots."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from ..hooks import schedule
+from ..memory import Memory
+from ..record import Snapshot
+from ..telemetry import names
+from ..values import ActionReport
+from .draft import Draft
+from .perform import Result, Tell, perform
+from .reducers import short_form
+
+
+def consolidate_memory(memory: Memory, *, tell: Tell = schedule) -> ActionReport:
+    """Move what no recent run used from working memory to long-term memory, in short form.
+
+    An item that was touched often is kept whole, and a pinned one stays where it is. The
+    original stays reachable by its id.
+
+    Returns:
+        A report: ``no_op`` where nothing is inactive.
+
+    >>> from memtrace import Session, consolidate_memory
+    >>> session = Session()
+    >>> item = session.active_contexts.add("On 3 May we chose PostgreSQL 16.", key="decision")
+    >>> consolidate_memory(session).outcome, len(session.archived_contexts)
+    ('effective', 1)
+    """
+
+    def work() -> Result:
+        draft = Draft(memory, 0)
+        moved_tokens = 0
+        for item in list(draft.contexts.values()):
+            if not item.pinned and item.run_id not in draft.active_runs:
+                moved_tokens += item.tokens
+                draft.store(item, short_form(draft, item))
+        return Result(
+            items=draft.commit(),
+            reason="no recent run used them",
+            attributes={names.MOVED_TOKENS: moved_tokens},
+        )
+
+    return perform(memory, "consolidate", "consolidate", work, tell=tell)
+
+
+def update_cache(memory: Memory, *, tell: Tell = schedule) -> ActionReport:
+    """Drop expired values, give frequent ones longer to live, run the loaders that are due.
+
+    Returns:
+        A report: ``no_op`` where there was nothing to do.
+    """
+
+    def work() -> Result:
+        with memory.lock:
+            gone = memory.cache._sweep()
+            stretched = memory.cache._stretch(memory.policy.much_used)
+        loaded = memory.cache._load_due()
+        return Result(
+            items=gone + stretched + loaded,
+            reason=f"{gone} expired, {stretched} given longer to live, {loaded} loaded",
+        )
+
+    return perform(memory, "update_cache", "update_cache", work, tell=tell)
+
+
+def create_memory_snapshot(
+    memory: Memory, name: str | None = None, *, tell: Tell = schedule
+) -> ActionReport:
+    """Keep memory as it is now, for :meth:`Session.restore`; the newest is the last listed.
+
+    Returns:
+        A report, ``effective``.
+    """
+
+    def work() -> Result:
+        snapshot = take(memory, name)
+        with memory.lock:
+            memory.record.snapshots.append(snapshot)
+        return Result(
+            items=snapshot.items,
+            reason=snapshot.name,
+            attributes={
+                names.SNAPSHOT_ID: snapshot.id,
+                names.SNAPSHOT_ITEMS: snapshot.items,
+                names.SNAPSHOT_TOKENS: snapshot.tokens,
+            },
+        )
+
+    return perform(memory, "snapshot", "checkpoint", work, tell=tell, hooked=False)
+
+
+def take(memory: Memory, name: str | None) -> Snapshot:
+    """A snapshot of memory. Items are frozen and shared; agents' states are copied."""
+    with memory.lock:
+        profile = memory.profile()
+        state = tuple(layer._dump(_copied) for layer in memory.layers)
+        identity = memory._new_id("s")
+    return Snapshot(
+        id=identity,
+        name=name if name is not None else identity,
+        created_at=memory.now(),
+        tokens=profile.total_tokens,
+        items=sum(usage.items for usage in profile.layers.values()),
+        state=state,
+    )
+
+
+def put_back(memory: Memory, snapshot: Snapshot) -> None:
+    """Make memory what it was at a snapshot."""
+    with memory.lock:
+        for layer, state in zip(memory.layers, snapshot.state, strict=True):
+            layer._load(state, _copied)
+
+
+def _copied(state: Any) -> Any:
+    """An agent's state that later changes do not reach."""
+    try:
+        return copy.deepcopy(state)
+    except Exception:
+        return state  # not to be copied (a socket, a lock): shared, as the caller made it

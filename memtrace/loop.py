@@ -1,0 +1,219 @@
+"""The loop: what runs by itself, when, and until where.
+
+profile -> plan -> act -> measure again -> report. The engine calls this around runs, and the
+session before a model call; everything here is synchronous, and may run in a worker thread.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from opentelemetry.trace import get_current_span
+
+from .actions import (
+    cleanup_expired_items,
+    compress_memory,
+    consolidate_memory,
+    create_memory_snapshot,
+    trigger_cleanup,
+    update_cache,
+)
+from .actions.perform import Result, Tell, counted, perform, tell_event
+from .decide import LoopFacts, alerts, monitor, plan
+from .hooks import schedule
+from .memory import Memory
+from .policy import Policy
+from .telemetry import names, spans
+from .values import Action, ActionReport, Alert, Event, LayerTokens, MemoryProfile, Stage
+
+logger = logging.getLogger("memtrace")
+
+Act = Callable[..., ActionReport]
+
+
+def untidy(memory: Memory, tokens: LayerTokens, policy: Policy) -> bool:
+    """Whether these tokens, or the cache, call for work after a run."""
+    lines = memory.lines if policy is memory.policy else policy.lines(memory.budget)
+    return policy.acts and (
+        tokens[0] > lines.consolidate or sum(tokens) > lines.budget or memory.cache._due
+    )
+
+
+def relieve(memory: Memory, policy: Policy, tell: Tell = schedule) -> list[ActionReport]:
+    """One pass: run the plan, measuring after each action, until nothing is called for.
+
+    A pass that is under way in another thread is enough; it is not joined.
+    """
+    record = memory.record
+    if record.stopped(sum(memory.measure()), memory.token_budget):
+        return []
+    if not record.acting.acquire(blocking=False):
+        return []
+    try:
+        if not policy.acts:
+            _tell_plan(plan(memory.profile(), policy))
+            return []
+        reports: list[ActionReport] = []
+        while True:
+            done = {report.action for report in reports}
+            actions = [a for a in plan(memory.profile(), policy) if a.name not in done]
+            if not actions:
+                break
+            reports.append(_act(memory, policy, actions[0], tell))
+            if reports[-1].outcome in ("ineffective", "declined") and "cleanup" not in {
+                *done,
+                actions[0].name,
+            }:
+                whole = Action("cleanup", policy.cleanup_target, "compression fell short")
+                reports.append(_act(memory, policy, whole, tell))
+        _judge(memory, reports, tell)
+        return reports
+    finally:
+        record.acting.release()
+
+
+def tidy(memory: Memory, policy: Policy, tell: Tell = schedule) -> None:
+    """What runs after a run: consolidation, the cache, and a cleanup if it ended over budget."""
+    tokens = memory.measure()
+    lines = policy.lines(memory.budget)
+    if tokens[0] > lines.consolidate:
+        _act_by_name(memory, policy, "consolidate", consolidate_memory, tell)
+    if memory.cache._due or tokens[2]:
+        _act_by_name(memory, policy, "update_cache", update_cache, tell)
+    total = sum(memory.measure())
+    if total > lines.budget and not memory.record.stopped(total, memory.token_budget):
+        reason = "the run ended above the budget"
+        report = _act(memory, policy, Action("cleanup", policy.cleanup_target, reason), tell)
+        _judge(memory, [report], tell)
+
+
+def enter_checkpoint(memory: Memory, policy: Policy, name: str, tell: Tell = schedule) -> None:
+    """What runs on entering a checkpoint: a snapshot, then room is made."""
+    create_memory_snapshot(memory, name, tell=tell)
+    if policy.acts:
+        cleanup_expired_items(memory, tell=tell)
+        if policy.lines(memory.budget).pressed(memory.measure()):
+            relieve(memory, policy, tell)
+
+
+def watch_thresholds(memory: Memory, policy: Policy, tell: Tell = schedule) -> None:
+    """Fire an alert for each monitoring point that is crossed now and was not before."""
+    record = memory.record
+    with memory.lock:
+        points = monitor(memory.profile(), record.facts(), policy)
+        fired = alerts(points, record.crossed)
+        record.crossed = frozenset(point.name for point in points if point.crossed)
+    for alert in fired:
+        fire(memory, alert, tell)
+
+
+def watch_list(profile: MemoryProfile, before: LayerTokens, policy: Policy) -> None:
+    """The same for a list that its caller owns: crossed within this run."""
+    was = MemoryProfile(profile.budget, before)
+    crossed = {point.name for point in monitor(was, LoopFacts(), policy) if point.crossed}
+    for alert in alerts(monitor(profile, LoopFacts(), policy), crossed):
+        _tell_alert(alert, "of a watched list")
+
+
+def fire(memory: Memory, alert: Alert, tell: Tell = schedule) -> None:
+    """Tell of an alert: the log, the span it belongs to, the metric, the hooks."""
+    with memory.lock:
+        memory.record.alerts.append(alert)
+    _tell_alert(alert, memory.id)
+    if memory.hooks.of("threshold"):
+        session: Any = memory
+        pending = memory.hooks.emit(Event("threshold", session, memory.profile(), alert=alert))
+        if pending:
+            tell(pending)
+
+
+def _tell_alert(alert: Alert, whose: str) -> None:
+    logger.warning("memtrace alert for session %s: %s", whose, alert.message)
+    tell_event(
+        names.EVENT_THRESHOLD_CROSSED,
+        {
+            names.THRESHOLD_NAME: alert.threshold,
+            names.THRESHOLD_VALUE: alert.value,
+            names.THRESHOLD_OBSERVED: alert.observed,
+            names.THRESHOLD_DIRECTION: alert.direction,
+        },
+    )
+    counted(names.METRIC_ALERTS, 1, threshold=alert.threshold, severity=alert.severity)
+
+
+# --- one action -----------------------------------------------------------------------------------
+
+
+def _act(memory: Memory, policy: Policy, action: Action, tell: Tell) -> ActionReport:
+    replacement = policy.actions.get(action.name)
+    if replacement is not None:
+        return _replaced(
+            memory, action.name, lambda: replacement(memory, target=action.target), tell, action
+        )
+    run: Act = trigger_cleanup if action.name == "cleanup" else compress_memory
+    return run(
+        memory,
+        action.target,
+        reason=action.reason,
+        policy=policy,
+        least_gain=policy.least_gain,
+        tell=tell,
+    )
+
+
+def _act_by_name(memory: Memory, policy: Policy, name: str, run: Act, tell: Tell) -> ActionReport:
+    replacement = policy.actions.get(name)
+    if replacement is not None:
+        return _replaced(memory, name, lambda: replacement(memory), tell)
+    return run(memory, tell=tell)
+
+
+def _replaced(
+    memory: Memory, name: str, call: Callable[[], Any], tell: Tell, action: Action | None = None
+) -> ActionReport:
+    """Run a user's own action, measured and reported as memtrace's would be."""
+
+    def work() -> Result:
+        said = call()
+        items = said.items if isinstance(said, ActionReport) else 0
+        reached = True
+        if action is not None:
+            reached = sum(memory.measure()) <= action.target * memory.token_budget
+        reason = "replaced by the policy" if reached else "the policy's own action fell short"
+        return Result(items=items, reached=reached, reason=reason)
+
+    stage: Stage = name  # type: ignore[assignment]  # names of actions are stages
+    return perform(memory, name, stage, work, tell=tell)
+
+
+def _judge(memory: Memory, reports: list[ActionReport], tell: Tell) -> None:
+    """Stop a loop that does not help, and say why."""
+    if not reports:
+        return
+    last = reports[-1]
+    if not memory.record.passed(last.outcome in ("effective", "no_op"), last.tokens_after):
+        return
+    fire(
+        memory,
+        Alert(
+            "unreachable_target",
+            memory.token_budget * memory.policy.cleanup_target,
+            last.tokens_after,
+            message=f"the loop stops until something changes: {last.reason}",
+        ),
+        tell,
+    )
+
+
+def _tell_plan(actions: list[Action]) -> None:
+    span = get_current_span()
+    if actions and span.is_recording():
+        span.set_attribute(names.PLAN_ACTIONS, [action.name for action in actions])
+        for action in actions:
+            spans.event(
+                span,
+                names.EVENT_PLANNED,
+                {names.OPERATION: action.name, names.ACTION_REASON: action.reason},
+            )
