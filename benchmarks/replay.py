@@ -1,0 +1,294 @@
+"""What the loop does to recorded sessions: `python -m benchmarks.replay [--json PATH]`.
+
+Each session (under MEMTRACE_SESSIONS, else generated) is replayed turn by turn through a managed
+agent against budgets of 25, 50 and 100% of its own size in tokens, with ``session.messages()``
+before each assistant's message: a model call. Counts of what must not happen, over all replays:
+
+- *Over budget*: after a run or a ``messages()``, memory above the budget. Excused where a report
+  says ``unreachable`` and what cannot be made smaller (pins, system prompts, first task, latest
+  user turn, and the last outputs capped) is above the budget by itself.
+- *Removals under target*: passes that removed something where neither the whole nor working memory
+  was above its target.
+- *Pairs broken*: calls shown without the result they had, or results without their call.
+- *Pins changed*: pinned contexts that are not what they were.
+- *Originals lost*: messages that are replaced, and not given back byte for byte.
+- *Compressed twice*: runs in which what stands for a message was replaced by something else again.
+- *Small gains*: passes that gained less than 2% of the budget, as a share of passes. A pass is all
+  cleaning up and compressing before one model call, before one run, or after one.
+- *Common prefix*: tokens of the messages that two consecutive views begin with alike / tokens of
+  the earlier view; the mean of a session, and of coding agents' sessions at 50% the median.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks._rounds import Row, report
+from memtrace import Event, Item, MemoryProfile, Session, managed_agent
+from memtrace.messages import facts
+from memtrace.replay import Recorded, RecordedMessage, open_session, read_session
+from tests.sessions import session_files
+
+RESULTS = Path(__file__).parent / "results" / "replay.json"
+SHARES = (0.25, 0.5, 1.0)
+SMALL_GAIN = 0.02
+CODING = "coding_agent"
+
+
+@dataclass
+class Findings:
+    """What one replay showed.
+
+    Args:
+        counts: How often each thing that must not happen did, and what there was of the rest.
+        prefixes: Common-prefix shares between consecutive model calls.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    prefixes: list[float] = field(default_factory=list)
+
+
+class Watcher:
+    """Plays one recorded session against one budget, and looks at memory at every step."""
+
+    def __init__(self, recorded: Recorded, budget: int) -> None:
+        self.session = session = open_session(recorded, token_budget=budget)
+        self.found = Findings()
+        self._recorded = recorded
+        self._reports: list[Any] = []
+        self._view: dict[str, int] = {}  # tokens by item id of the last model call's view
+        self._forms: dict[int, str | None] = {}  # what stands in a place, once it was replaced
+        self._again: set[int] = set()  # places replaced again in this run
+        self._pairs: list[tuple[int, int]] = []
+        self._asking: dict[str, list[int]] = {}
+        self._pins = [item for item in session.active_contexts if item.pinned]
+        self._sent: list[tuple[str, str]] = []  # id and JSON of every message, as received
+        for stage in ("cleanup", "compress"):
+            session.on(stage)(self._reported)
+
+    def play(self) -> Findings:
+        """Play it to its end."""
+        for messages in self._recorded.runs():
+            self._again.clear()
+            self._acting(lambda messages=messages: run(self.session, self, messages))  # type: ignore[misc]
+            self._check_budget()
+            self.found.counts["runs"] += 1
+            self.found.counts["compressed twice"] += bool(self._again)
+        self._check_end()
+        self.session.close()
+        return self.found
+
+    def turn(self, messages: Sequence[RecordedMessage]) -> None:
+        """The body of a run."""
+        self._settle(self._profile)
+        for message in messages:
+            if message.role == "assistant":
+                self._acting(self.session.messages)
+                self._check_budget()
+                self._compare_views()
+            self._append(message.message)
+        self._profile = self.session.profile()
+
+    # --- passes ---------------------------------------------------------------------------------
+
+    def _reported(self, event: Event) -> None:
+        self._reports.append(event.report)
+
+    def _acting(self, call: Callable[[], Any]) -> None:
+        self._profile = self.session.profile()
+        call()
+        self._settle(self._profile)
+
+    def _settle(self, before: MemoryProfile) -> None:
+        """Look at the pass that was just done, if there was one."""
+        reports, self._reports = self._reports, []
+        if not reports:
+            return
+        session, counts = self.session, self.found.counts
+        policy = session.policy
+        counts["passes"] += 1
+        gained = reports[0].tokens_before - reports[-1].tokens_after
+        counts["small gains"] += gained < SMALL_GAIN * session.token_budget
+        called_for = (
+            before.total_tokens > policy.cleanup_target * session.token_budget
+            or before.working_memory_utilization > policy.compress_target
+        )
+        counts["removals under target"] += gained > 0 and not called_for
+        counts["pairs broken"] += self._broken()
+        self._look_for_second_time()
+
+    def _look_for_second_time(self) -> None:
+        for place, item in enumerate(self.session.history._shown):
+            form = None if item is None else item.id
+            if form == self._sent[place][0]:
+                continue
+            if place in self._forms and self._forms[place] != form:
+                self.found.counts["replaced again"] += 1
+                self._again.add(place)
+            self._forms[place] = form
+
+    # --- checks -----------------------------------------------------------------------------------
+
+    def _check_budget(self) -> None:
+        session = self.session
+        total = session.profile().total_tokens
+        if total <= session.token_budget:
+            return
+        said = any("unreachable" in report.reason for report in session.reports)
+        excused = said and self._irreducible() > session.token_budget
+        self.found.counts["over budget, unreachable" if excused else "over budget"] += 1
+
+    def _irreducible(self) -> int:
+        session = self.session
+        limit = max(1, int(session.token_budget * session.policy.cap_share))
+        items: list[Item] = list(session.history.items)
+        users = [item for item in items if item.kind == "user" and not item.derived_from]
+        outputs = [item for item in items if item.kind == "tool"]
+        outputs = outputs[-session.policy.keep_tool_outputs :]
+        kept = {item.id: item.tokens for item in items if item.kind == "system"}
+        kept |= {item.id: item.tokens for item in (*users[:1], *users[-1:])}
+        kept |= {item.id: min(item.tokens, limit) for item in outputs}
+        return session.profile().pinned_tokens + sum(kept.values())
+
+    def _broken(self) -> int:
+        """Pairs of which one half is shown without the other."""
+        shown = self.session.history._shown
+        told = [None if item is None else facts(item.content) for item in shown]
+
+        def has(place: int, kind: str) -> bool:
+            fact = told[place]
+            return fact is not None and bool(getattr(fact, kind))
+
+        return sum(has(call, "calls") != has(result, "results") for call, result in self._pairs)
+
+    def _compare_views(self) -> None:
+        view = {item.id: item.tokens for item in self.session.history.items}
+        common = 0
+        for (ours, tokens), theirs in zip(self._view.items(), view, strict=False):
+            if ours != theirs:
+                break
+            common += tokens
+        whole = sum(self._view.values())
+        if whole:
+            self.found.prefixes.append(common / whole)
+        self._view = view
+
+    def _check_end(self) -> None:
+        session, counts = self.session, self.found.counts
+        held = {item.id: item for item in session.active_contexts}
+        counts["pins changed"] += sum(held.get(item.id) is not item for item in self._pins)
+        shown = {item.id for item in session.history.items}
+        counts["originals lost"] += sum(
+            _as_json(session.original(identity)) != text
+            for identity, text in self._sent
+            if identity not in shown
+        )
+        counts["messages replaced"] += sum(identity not in shown for identity, _ in self._sent)
+
+    def _append(self, message: dict[str, Any]) -> None:
+        place, fact, text = len(self._sent), facts(message), _as_json(message)
+        history = self.session.history
+        history.append(message)
+        item = history._shown[-1]
+        assert item is not None
+        self._sent.append((item.id, text))
+        for identity in fact.results:
+            waiting = self._asking.get(identity)
+            if waiting:
+                self._pairs.append((waiting.pop(), place))
+        for call in fact.calls:
+            self._asking.setdefault(call.id, []).append(place)
+
+
+@managed_agent(name="replay")
+def run(session: Session, watcher: Watcher, messages: Sequence[RecordedMessage]) -> None:
+    """One turn of the recorded agent."""
+    watcher.turn(messages)
+
+
+def _as_json(message: Any) -> str:
+    return json.dumps(message, sort_keys=True, ensure_ascii=True)
+
+
+def size_of(recorded: Recorded) -> int:
+    """Tokens of a whole recorded session."""
+    session = open_session(recorded, token_budget=10**9)
+    session.history.extend(message.message for message in recorded.messages)
+    return session.profile().total_tokens
+
+
+# --- rows ---------------------------------------------------------------------------------------
+
+
+def rows_of(counts: Counter[str], coding: list[float], every: list[float]) -> list[Row]:
+    """All figures."""
+
+    def never(name: str) -> Row:
+        return Row(name, counts[name], 0, "")
+
+    passes = max(1, counts["passes"])
+    label = "common prefix / earlier view"
+    return [
+        never("over budget"),
+        never("removals under target"),
+        never("pairs broken"),
+        never("pins changed"),
+        never("originals lost"),
+        Row("runs in which a content is compressed twice", counts["compressed twice"], 0, ""),
+        Row("small gains, share of passes", counts["small gains"] / passes, 0.05),
+        Row(f"{label}, coding agents at 50%", statistics.median(coding or [0.0]), least=0.90),
+        Row(f"{label}, all sessions and budgets", statistics.median(every)),
+        Row("over budget, unreachable", counts["over budget, unreachable"], unit=""),
+        Row("contents replaced again, in any run", counts["replaced again"], unit=""),
+        Row("messages replaced", counts["messages replaced"], unit=""),
+        Row("passes", counts["passes"], unit=""),
+        Row("runs", counts["runs"], unit=""),
+        Row("replays", len(every), unit=""),
+    ]
+
+
+def replayed(files: Sequence[Path], told: bool) -> list[Row]:
+    """Replay every file at every budget."""
+    counts: Counter[str] = Counter()
+    coding: list[float] = []
+    every: list[float] = []
+    for path in files:
+        size = size_of(read_session(path))
+        for share in SHARES:
+            found = Watcher(read_session(path), max(1, int(size * share))).play()
+            counts += found.counts
+            mean = statistics.fmean(found.prefixes) if found.prefixes else 1.0
+            every.append(mean)
+            if path.parent.name == CODING and share == 0.5:
+                coding.append(mean)
+            if told:
+                bad = {k: v for k, v in found.counts.items() if v and k not in ("runs",)}
+                print(f"{path.stem:<40} {size:>7} {share:>5.0%}  prefix {mean:.3f}  {bad}")
+    return rows_of(counts, coding, every)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run all rows; 1 if a bar is missed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, default=RESULTS)
+    parser.add_argument("--each", action="store_true", help="a line for each replay")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        rows = replayed(session_files(Path(folder)), options.each)
+    kind = "recorded" if os.environ.get("MEMTRACE_SESSIONS") else "generated"
+    title = f"The loop on {kind} sessions at 25, 50 and 100% of their size"
+    return 0 if report(title, rows, options.json) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
