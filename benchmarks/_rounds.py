@@ -48,6 +48,7 @@ def rounds(
     *,
     between: Callable[[], Any] | None = None,
     collecting: bool = False,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
     """Median seconds of one call of each callable, timed in turn.
 
@@ -55,8 +56,9 @@ def rounds(
         callables: What to time, by name.
         rounds: How often each is timed, ≥ 1; one round before them is not counted.
         inner: Calls timed together in a round, for those faster than the clock.
-        between: Called after each timing, and not timed.
+        between: Called after each round, and not timed.
         collecting: Leave the garbage collector on, as it is in an application.
+        clock: ``time.thread_time`` leaves out what others took of a busy machine, and all waiting.
 
     >>> sorted(rounds({"a": lambda: 1, "b": lambda: 2}, rounds=3, inner=10))
     ['a', 'b']
@@ -70,11 +72,11 @@ def rounds(
         for turn in range(rounds + 1):
             shift = turn % len(names)
             for name in names[shift:] + names[:shift]:
-                spent = _timed(callables[name], inner)
-                if between is not None:
-                    between()
+                spent = _timed(callables[name], inner, clock)
                 if turn:
                     seconds[name].append(spent)
+            if between is not None:
+                between()
             if not collecting:
                 gc.collect()
     finally:
@@ -83,11 +85,11 @@ def rounds(
     return {name: statistics.median(spent) for name, spent in seconds.items()}
 
 
-def _timed(call: Callable[[], Any], inner: int) -> float:
-    start = time.perf_counter()
+def _timed(call: Callable[[], Any], inner: int, clock: Callable[[], float]) -> float:
+    start = clock()
     for _ in range(inner):
         call()
-    return (time.perf_counter() - start) / inner
+    return (clock() - start) / inner
 
 
 def ratio(medians: Mapping[str, float], name: str, base: str) -> float:

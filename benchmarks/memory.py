@@ -9,10 +9,10 @@ only flatter); *tiktoken alone* is the length of ``encode_ordinary`` of the same
   its values was, so its tokens are counted anew.
 - *Memory a message*: what ``tracemalloc`` sees of a session that took in 10,000 messages made
   before it, for each of them.
-- *sync*: 1,000 turns, a message more at each, the list sent whole each turn; all of them together.
-  *Recount*: tiktoken alone over the whole list each turn (timed at every 50th turn, scaled to all
-  of them: it is linear in the list). *Same*: the list holds the caller's same objects each turn;
-  *copies*: equal ones, decoded from JSON each turn outside the timing.
+- *sync*: 1,000 turns, a message of source code more at each, the list sent whole each turn; all
+  of them together. *Recount*: tiktoken alone over the whole list each turn (timed at every 50th
+  turn, scaled to all of them: it is linear in the list). *Same*: the list holds the caller's same
+  objects each turn; *copies*: equal ones, decoded from JSON each turn outside the timing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks._agents import tiktoken_counter, tiktoken_function
+from benchmarks._agents import code, tiktoken_counter, tiktoken_function
 from benchmarks._rounds import Row, ratio, report, rounds
 from benchmarks.tokens import prose
 from memtrace import Session
@@ -38,9 +38,9 @@ from memtrace.vocabulary import CountFunction
 RESULTS = Path(__file__).parent / "results" / "memory.json"
 LARGE, SMALL = 100_000, 100
 TURNS, STEP = 1_000, 50
-MESSAGE_CHARS = 500
-"""Characters of a message that is sent again: a short turn of talk, which is where counting it
-again costs least."""
+MESSAGE_CHARS = 1_150
+"""Characters of a message that is sent again: the mean in the recorded sessions of coding agents,
+one of 343 KB left out."""
 
 
 # --- profile ------------------------------------------------------------------------------------
@@ -125,15 +125,14 @@ def state_rows(counter: EncodingCounter, count: CountFunction) -> list[Row]:
 # --- messages -----------------------------------------------------------------------------------
 
 
-def messages(count: int, chars: int) -> list[dict[str, Any]]:
-    """Messages of so many characters, no two alike."""
-    text = prose(count * 40 + chars)
+def messages(count: int, chars: int, text: str) -> list[dict[str, Any]]:
+    """Messages of so many characters of a text, no two alike."""
     return [{"role": "user", "content": text[n * 40 : n * 40 + chars]} for n in range(count)]
 
 
 def append_rows(counter: EncodingCounter, count: CountFunction) -> list[Row]:
     """Taking in messages of 2 KB against counting their text."""
-    batch = messages(100, 2_000)
+    batch = messages(100, 2_000, prose(6_000))
     session = Session(counter=counter, token_budget=10**9)
     default = Session(token_budget=10**9)
 
@@ -157,7 +156,7 @@ def append_rows(counter: EncodingCounter, count: CountFunction) -> list[Row]:
 
 def size_rows(counter: EncodingCounter) -> list[Row]:
     """Bytes that a session takes for each message that it holds."""
-    batch = messages(10_000, 200)
+    batch = messages(10_000, 200, prose(401_000))
     Session(counter=counter).history.extend(batch[:10])  # what is loaded once
     gc.collect()
     tracemalloc.start()
@@ -199,7 +198,7 @@ def recounted(batch: list[dict[str, Any]], count: CountFunction) -> float:
 
 def sync_rows(counter: EncodingCounter, count: CountFunction, turns: int) -> list[Row]:
     """Adopting a list that is sent whole at each turn against counting it again."""
-    batch = messages(TURNS, MESSAGE_CHARS)
+    batch = messages(TURNS, MESSAGE_CHARS, code())
 
     def same() -> Iterator[list[Any]]:
         return (batch[:length] for length in range(1, TURNS + 1))

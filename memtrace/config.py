@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigurationError
+from .values import STAGES
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -141,6 +142,10 @@ def _pairs(hooks: Iterable[Any]) -> tuple[tuple[str, Callable[[Any], Any]], ...]
             raise ConfigurationError(
                 f"hooks takes (stage, callable) pairs, for example "
                 f"hooks=[('after_run', print)]; got {entry!r}"
+            )
+        if entry[0] not in STAGES:
+            raise ConfigurationError(
+                f"no stage named {entry[0]!r}; the stages are {', '.join(STAGES)}"
             )
         pairs.append(entry)
     return tuple(pairs)

@@ -13,9 +13,10 @@ import shutil
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import Any, Protocol, TextIO
 
-from .spantree import ASCII, Node, render
+from .spantree import ASCII, Node, counted, render
 from .telemetry import names
 
 MAX_SPANS = 4096
@@ -137,7 +138,7 @@ class Console:
         for tree in open_trees:
             if tree is not None:
                 self._print(tree)
-        self._write(last + "\n")
+        self._write(fill(last, max(20, self._columns()), subsequent_indent="  ") + "\n")
 
     def _grow(self, tree: _Tree, parent_id: int, span_id: int, node: Node) -> None:
         parent = tree.nodes.get(parent_id)
@@ -156,14 +157,20 @@ class Console:
         return tree
 
     def _print(self, tree: _Tree) -> None:
-        stream = self._file or sys.stderr
-        terminal = _is_terminal(stream)
-        width = self._width or (shutil.get_terminal_size((WIDTH, 0)).columns if terminal else WIDTH)
-        colour = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-        lines = render(tree.root, width, colour=colour)
+        colour = (
+            _is_terminal(self._file or sys.stderr)
+            and not os.environ.get("NO_COLOR")
+            and os.environ.get("TERM") != "dumb"
+        )
+        lines = render(tree.root, self._columns(), colour=colour)
         if tree.left_out:
             lines.append(f"   … {tree.left_out:,} more spans")
         self._write("\n".join(lines) + "\n")
+
+    def _columns(self) -> int:
+        if self._width or not _is_terminal(self._file or sys.stderr):
+            return self._width or WIDTH
+        return shutil.get_terminal_size((WIDTH, 0)).columns
 
     def _write(self, text: str) -> None:
         stream = self._file or sys.stderr
@@ -181,6 +188,7 @@ class _Summary:
 
     def __init__(self) -> None:
         self.runs = self.failed = self.checkpoints = self.alerts = 0
+        self.actions = self.freed_tokens = 0
         self.peak_share = 0.0
         self.peak_tokens = 0
 
@@ -191,6 +199,12 @@ class _Summary:
         self.checkpoints += span.name.startswith(names.SPAN_CHECKPOINT)
         self.failed += names.ERROR_TYPE in attributes and names.AGENT_NAME in attributes
         self.alerts += sum(event.name == names.EVENT_THRESHOLD_CROSSED for event in span.events)
+        freed = attributes.get(names.ACTION_TOKENS_BEFORE, 0) - attributes.get(
+            names.ACTION_TOKENS_AFTER, 0
+        )
+        if freed > 0:
+            self.actions += 1
+            self.freed_tokens += freed
         for tokens, share in (
             (names.BEFORE_TOKENS, names.BEFORE_UTILIZATION),
             (names.AFTER_TOKENS, names.AFTER_UTILIZATION),
@@ -202,20 +216,20 @@ class _Summary:
         """One line."""
         if not self.runs and not self.checkpoints:
             return "memtrace: no agent run and no checkpoint ended"
-        parts = [_counted(self.runs, "run") + (f" ({self.failed} failed)" if self.failed else "")]
+        parts = [counted(self.runs, "run") + (f" ({self.failed} failed)" if self.failed else "")]
         if self.checkpoints:
-            parts.append(_counted(self.checkpoints, "checkpoint"))
+            parts.append(counted(self.checkpoints, "checkpoint"))
         if self.alerts:
-            parts.append(_counted(self.alerts, "alert"))
+            parts.append(counted(self.alerts, "alert"))
+        if self.actions:
+            parts.append(
+                f"{counted(self.actions, 'action')} gave back {self.freed_tokens:,} tokens"
+            )
         if self.peak_tokens:
             parts.append(
                 f"at most {self.peak_tokens:,} tokens, {self.peak_share:.0%} of the budget"
             )
         return "memtrace: " + ", ".join(parts)
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _is_ours(span: ReadSpan) -> bool:

@@ -120,6 +120,7 @@ class Run:
     _after: LayerTokens | None = None
     _ended: bool = False
     _restless: bool = False
+    _collected: bool = False
 
     def __init__(self, spec: Spec, memory: Measured | None, asynchronous: bool) -> None:
         self._started_ns = started_ns = time_ns()
@@ -150,7 +151,12 @@ class Run:
                 self.run_id, self._before, pressed = memory.open_run()
                 if pressed or not spec.usual or memory.hooks.registered or config.current.hooks:
                     self._start(memory, pressed)
-            except Exception as error:
+            except BaseException as error:
+                if config.current.strict or not isinstance(error, Exception):
+                    # The caller's own, such as an interrupt in a hook: the body will not run.
+                    self._body_ns = perf_counter_ns()
+                    self.end(error)
+                    raise
                 spans.failure("before_run", error)
         self._body_ns = perf_counter_ns()
 
@@ -211,9 +217,11 @@ class Run:
     def end(self, error: BaseException | None = None) -> None:
         """The body returned, or raised ``error``, which is reported and stays the caller's."""
         if self.leave(error):
-            if self.work_waits:
-                self.tidy()
-            self.conclude(error)
+            try:
+                if self.work_waits:
+                    self.tidy()
+            finally:
+                self.conclude(error)
 
     def leave(self, error: BaseException | None = None) -> bool:
         """The body is over: measure what it left. Tells whether this is the first end."""
@@ -233,19 +241,6 @@ class Run:
                 spans.failure("after_run", failed)
         return True
 
-    def conclude(self, error: BaseException | None = None) -> None:
-        """All work is done: thresholds, hooks, metrics, and the span ends."""
-        memory = self.memory
-        if memory is not None and self._after is not None:
-            try:
-                if self._restless:
-                    self._watch_thresholds(memory)
-                if memory.hooks.registered or config.current.hooks:
-                    self._emit_end(error)
-            except Exception as failed:
-                spans.failure("after_run", failed)
-        self._report(error)
-
     def abandon(self) -> None:
         """The body was a generator that nobody will step again: it was collected as garbage.
 
@@ -253,40 +248,40 @@ class Run:
         """
         if self._ended:
             return
-        self._ended = True
+        self._ended = self._collected = True
         self._body_ns = perf_counter_ns() - self._body_ns
         if self.memory is not None:
             self._after = self.memory.read_tokens()
-        self._report(None)
+        self.conclude()
+
+    def conclude(self, error: BaseException | None = None) -> None:
+        """All work is done: thresholds, hooks, metrics, and the span ends."""
+        memory = self.memory
+        if memory is not None and (
+            self._restless or memory.hooks.registered or config.current.hooks
+        ):
+            try:
+                self._tell_end(memory, error)
+            except BaseException:
+                self._report(error)
+                raise
+        self._report(error)
 
     def _report(self, error: BaseException | None) -> None:
         """Say on the span and to the metrics what memory held, and end the span."""
         span, spec, memory, after = self._span, self._spec, self.memory, self._after
         ended_ns = time_ns()
         try:
-            budget = None if memory is None else memory.budget
             context = None
             if span.is_recording():
                 context = span.get_span_context()
-                attributes = spans.run_attributes(
-                    spec.attributes,
-                    None if memory is None else memory.id,
-                    self._before,
-                    after,
-                    budget,
-                    self._body_ns / 1e9,
-                )
-                if spec.is_agent:
-                    attributes[_CLEANUPS] = 0 if memory is None else memory.record.cleanups
-                elif self.restored:
-                    attributes[names.CHECKPOINT_RESTORED] = True
-                span.set_attributes(attributes)
+                span.set_attributes(self._described())
                 if error is not None and spec.own:
                     spans.record_error(span, error)
             metrics.record_run(
                 ended_ns - self._started_ns if spec.is_agent else None,
                 after,
-                budget,
+                None if memory is None else memory.budget,
                 spec.series if error is None else spec.series_of(spans.error_type(error)),
                 context,
             )
@@ -302,6 +297,25 @@ class Run:
                 except Exception as failed:  # a span processor of the application's
                     spans.failure("span processor", failed)
 
+    def _described(self) -> dict[str, Any]:
+        """What the run says on its span."""
+        spec, memory = self._spec, self.memory
+        if memory is None:
+            return {**spec.attributes, names.BODY_DURATION: self._body_ns / 1e9}
+        attributes = spans.run_attributes(
+            spec.attributes,
+            memory.id,
+            self._before,
+            self._after,
+            memory.budget,
+            self._body_ns / 1e9,
+        )
+        if spec.is_agent:
+            attributes[_CLEANUPS] = memory.record.cleanups
+        elif self.restored:
+            attributes[names.CHECKPOINT_RESTORED] = True
+        return attributes
+
     # --- hooks and alerts -------------------------------------------------------------------
 
     def _watch_thresholds(self, memory: Measured) -> None:
@@ -313,6 +327,18 @@ class Run:
                 loop.watch_list(memory.profile(), self._before, memory.policy)
         finally:
             detach(token)
+
+    def _tell_end(self, memory: Measured, error: BaseException | None) -> None:
+        """Fire what alerts are due, and tell the hooks that the run is over."""
+        if self._collected or self._after is None:
+            return
+        try:
+            if self._restless:
+                self._watch_thresholds(memory)
+            if memory.hooks.registered or config.current.hooks:
+                self._emit_end(error)
+        except Exception as failed:
+            spans.failure("after_run", failed)
 
     def _emit_end(self, error: BaseException | None) -> None:
         if error is not None:

@@ -7,7 +7,8 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from functools import partial
+from functools import cache, partial
+from importlib.metadata import entry_points
 from time import perf_counter_ns, time_ns
 from typing import Any, TypeVar
 
@@ -16,7 +17,8 @@ from opentelemetry.trace import get_current_span
 from . import config
 from .errors import ConfigurationError
 from .telemetry import metrics, names, spans
-from .values import STAGES, Event, Hook
+from .telemetry.alerts import tell as tell_alert
+from .values import STAGES, Alert, Event, Hook
 
 logger = logging.getLogger("memtrace")
 
@@ -61,10 +63,15 @@ class Hooks:
         registered: Whether there are any of the session's own.
     """
 
-    def __init__(self, slow_s: float) -> None:
+    def __init__(
+        self, slow_s: float, alerted: Callable[[Alert], object] = lambda alert: None
+    ) -> None:
         self._by_stage: dict[str, tuple[Hook, ...]] = {}
+        for stage, hook in plugged():
+            self._by_stage[stage] = (*self._by_stage.get(stage, ()), hook)
         self._slow_ns = int(slow_s * 1e9)
-        self.registered = False
+        self._alerted = alerted
+        self.registered = bool(self._by_stage)
 
     def on(self, stage: str) -> Callable[[H], H]:
         """Register a hook for a stage: ``session.on("after_run")(fn)``, or as a decorator."""
@@ -126,6 +133,15 @@ class Hooks:
         finally:
             _emitting.reset(token)
 
+    def _alert(self, name: str, event: Event, took_s: float) -> None:
+        """A slow hook is named, and left alone."""
+        slow_s = self._slow_ns / 1e9
+        message = f"hook {name} took {took_s:.3f} s at {event.stage}, more than {slow_s:g} s"
+        alert = Alert("slow_hook", slow_s, took_s, message=message)
+        self._alerted(alert)
+        whose = "a watched list" if event.session is None else f"session {event.session.id}"
+        tell_alert(alert, whose, event.agent)
+
     async def _finish(
         self, hook: Hook, event: Event, result: Awaitable[Any], started: tuple[int, int]
     ) -> None:
@@ -160,10 +176,29 @@ class Hooks:
             spans.event(get_current_span(), names.EVENT_HOOK_FAILED, attributes)
             metrics.count(names.METRIC_FAILURES, 1, ((names.COMPONENT, "hook"),))
         if slow:
-            logger.warning("memtrace hook %s took %.3f s at %s", name, took_ns / 1e9, event.stage)
+            self._alert(name, event, took_ns / 1e9)
         span.end(started[0] + took_ns)
         if error is not None and config.current.strict:
             raise error
+
+
+@cache
+def plugged() -> tuple[tuple[str, Hook], ...]:
+    """Hooks of installed packages: entry points of the group ``memtrace.hooks``.
+
+    An entry point's name is the stage, which a dot and any word may follow:
+    ``after_run = "package:hook"``, ``after_run.audit = "package.audit:hook"``.
+    """
+    found: list[tuple[str, Hook]] = []
+    for entry in entry_points(group="memtrace.hooks"):
+        stage = entry.name.partition(".")[0]
+        try:
+            hook = entry.load()
+            check(stage, hook)
+            found.append((stage, hook))
+        except Exception as error:
+            spans.failure(f"entry point {entry.name}", error)
+    return tuple(found)
 
 
 def could_only_skip(hook: Hook) -> bool:

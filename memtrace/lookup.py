@@ -11,7 +11,7 @@ import inspect
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from .engine import Measured
 from .errors import ConfigurationError
@@ -75,8 +75,26 @@ def _parameters(fn: Any) -> tuple[list[inspect.Parameter], bool]:
     return parameters, inspect.isfunction(target) and not isinstance(fn, staticmethod)
 
 
-def _argument(fn: Any, wanted: str) -> Callable[[Any, tuple[Any, ...], dict[str, Any]], Any] | None:
-    """A function that picks one parameter's argument out of a call; None: no such parameter."""
+class _Slot(NamedTuple):
+    """Where a call holds the argument of one parameter.
+
+    ``free`` and ``bound``: its position in a plain call, and in a call as a method; -1 where it
+    is keyword-only.
+    """
+
+    name: str
+    free: int
+    bound: int
+    default: Any
+
+    def pick(self, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The argument of a call, or the parameter's default."""
+        place = self.free if instance is None else self.bound
+        return args[place] if 0 <= place < len(args) else kwargs.get(self.name, self.default)
+
+
+def _slot(fn: Any, wanted: str) -> _Slot | None:
+    """Where calls of ``fn`` hold a parameter; None: it has no such parameter."""
     parameters, binds = _parameters(fn)
     by_name = {p.name: p for p in parameters}
     found = by_name.get(wanted)
@@ -84,19 +102,14 @@ def _argument(fn: Any, wanted: str) -> Callable[[Any, tuple[Any, ...], dict[str,
         return None
     default = None if found.default is found.empty else found.default
     if found.kind is found.KEYWORD_ONLY:
-        return lambda _instance, _args, kwargs: kwargs.get(wanted, default)
-    position = parameters.index(found)
-
-    def pick(instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        place = position - 1 if binds and instance is not None else position
-        return args[place] if 0 <= place < len(args) else kwargs.get(wanted, default)
-
-    return pick
+        return _Slot(wanted, -1, -1, default)
+    place = parameters.index(found)
+    return _Slot(wanted, place, place - 1 if binds else place, default)
 
 
 def _watching(fn: Any, name: str, messages: str, watch: Watch) -> Find:
-    pick = _argument(fn, messages)
-    if pick is None:
+    slot = _slot(fn, messages)
+    if slot is None:
         parameters = ", ".join(p.name for p in _parameters(fn)[0]) or "none"
         raise ConfigurationError(
             f"@managed_agent on {name}: messages={messages!r} names no parameter of it; "
@@ -107,7 +120,7 @@ def _watching(fn: Any, name: str, messages: str, watch: Watch) -> Find:
     )
 
     def find(instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Measured | None:
-        value = pick(instance, args, kwargs)
+        value = slot.pick(instance, args, kwargs)
         try:
             if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
                 return Watched(watch, value)
@@ -141,7 +154,8 @@ def _calling(fn: Any, session: Callable[..., Any], name: str) -> Find:
 
 
 def _searching(fn: Any, name: str) -> Find:
-    pick = _argument(fn, "session")
+    slot = _slot(fn, "session") or _Slot("session", -1, -1, None)
+    free, in_method, default = slot.free, slot.bound, slot.default
     bound = _bound_session(fn)
     warn = _Once(
         f"memtrace found no session for {name}, so its span says nothing of memory: give it a "
@@ -150,10 +164,11 @@ def _searching(fn: Any, name: str) -> Find:
     )
 
     def find(instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Measured | None:
-        if pick is not None:
-            named = pick(instance, args, kwargs)
-            if _is_session(named):
-                return named  # type: ignore[no-any-return]  # just looked at
+        # Written out, not `slot.pick`: this is on the path of every call.
+        place = free if instance is None else in_method
+        named = args[place] if 0 <= place < len(args) else kwargs.get("session", default)
+        if _is_session(named):
+            return named  # type: ignore[no-any-return]  # just looked at
         found = _among(args, kwargs, bound, name) or current_session()
         if found is None:
             warn()

@@ -6,7 +6,6 @@ session before a model call; everything here is synchronous, and may run in a wo
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -20,15 +19,14 @@ from .actions import (
     trigger_cleanup,
     update_cache,
 )
-from .actions.perform import Result, Tell, counted, perform, tell_event
+from .actions.perform import Result, Tell, perform, running_agent
 from .decide import LoopFacts, alerts, monitor, plan
 from .hooks import schedule
 from .memory import Memory
 from .policy import Policy
 from .telemetry import names, spans
+from .telemetry.alerts import tell as tell_alert
 from .values import Action, ActionReport, Alert, Event, LayerTokens, MemoryProfile, Stage
-
-logger = logging.getLogger("memtrace")
 
 Act = Callable[..., ActionReport]
 
@@ -114,33 +112,19 @@ def watch_list(profile: MemoryProfile, before: LayerTokens, policy: Policy) -> N
     was = MemoryProfile(profile.budget, before)
     crossed = {point.name for point in monitor(was, LoopFacts(), policy) if point.crossed}
     for alert in alerts(monitor(profile, LoopFacts(), policy), crossed):
-        _tell_alert(alert, "of a watched list")
+        tell_alert(alert, "a watched list", running_agent())
 
 
 def fire(memory: Memory, alert: Alert, tell: Tell = schedule) -> None:
     """Tell of an alert: the log, the span it belongs to, the metric, the hooks."""
     with memory.lock:
         memory.record.alerts.append(alert)
-    _tell_alert(alert, memory.id)
+    tell_alert(alert, f"session {memory.id}", running_agent())
     if memory.hooks.of("threshold"):
         session: Any = memory
         pending = memory.hooks.emit(Event("threshold", session, memory.profile(), alert=alert))
         if pending:
             tell(pending)
-
-
-def _tell_alert(alert: Alert, whose: str) -> None:
-    logger.warning("memtrace alert for session %s: %s", whose, alert.message)
-    tell_event(
-        names.EVENT_THRESHOLD_CROSSED,
-        {
-            names.THRESHOLD_NAME: alert.threshold,
-            names.THRESHOLD_VALUE: alert.value,
-            names.THRESHOLD_OBSERVED: alert.observed,
-            names.THRESHOLD_DIRECTION: alert.direction,
-        },
-    )
-    counted(names.METRIC_ALERTS, 1, threshold=alert.threshold, severity=alert.severity)
 
 
 # --- one action -----------------------------------------------------------------------------------

@@ -107,8 +107,9 @@ class Memory:
         self.policy = policy if policy is not None else Policy()
         self.budget = resolve_budget(token_budget, policy)
         self.lock = threading.RLock()
-        self.hooks = Hooks(self.policy.hook_slow_s)
-        self._counter = counter
+        self._counter = counter if counter is not None else default_counter()
+        # Half a second once a process: here, where a span does not count it.
+        getattr(self._counter, "load", lambda: None)()
         self._counting: Counting | None = None
         self._calibration = Calibration()
         self._sent_tokens = 0
@@ -117,6 +118,7 @@ class Memory:
         self._ids = itertools.count(1)
         self._run_ids = itertools.count(1)
         self.record = Record(self.policy)
+        self.hooks = Hooks(self.policy.hook_slow_s, self.record.alerts.append)
         self._open_runs: set[int] = set()
         self._last_runs: deque[int] = deque(maxlen=self.policy.keep_runs)
         self._make_layers(self.budget)
@@ -143,9 +145,7 @@ class Memory:
 
     @property
     def counter(self) -> Counter:
-        """What counts text; loaded at first use."""
-        if self._counter is None:
-            self._counter = default_counter()
+        """What counts text."""
         return self._counter
 
     def _count(self, content: Any) -> int:

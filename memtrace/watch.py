@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import threading
 from collections.abc import Sequence
 from typing import Any
 
 from .hooks import Hooks
-from .layers import History, Tally, Wiring
-from .memory import now, resolve_budget
+from .memory import resolve_budget
 from .policy import Policy
 from .record import Record
 from .tokens import MemoCounter, default_counter, measure_tokens
@@ -28,9 +26,8 @@ class Watch:
         self.policy = policy if policy is not None else Policy()
         if token_budget is not None:
             TokenBudget.of(token_budget)
-        self.hooks = Hooks(self.policy.hook_slow_s)
         self.record = Record(self.policy)
-        self.lock = threading.RLock()
+        self.hooks = Hooks(self.policy.hook_slow_s, self.record.alerts.append)
         self._counter: MemoCounter | None = None
         self._ids = itertools.count(1)
 
@@ -41,17 +38,12 @@ class Watch:
 
     @property
     def counter(self) -> MemoCounter:
-        """The default counter with a memo; loaded at first use."""
+        """The default counter with a memo; loaded at the first call, before its span starts."""
         if self._counter is None:
-            self._counter = MemoCounter(default_counter())
+            counter = default_counter()
+            getattr(counter, "load", lambda: None)()
+            self._counter = MemoCounter(counter)
         return self._counter
-
-    def wiring(self) -> Wiring:
-        """What a history needs to count and nothing else."""
-        return Wiring(self.lock, self._count, now, lambda: (None, None), lambda prefix: prefix)
-
-    def _count(self, content: Any) -> int:
-        return measure_tokens(content, counter=self.counter)
 
 
 class Watched:
@@ -61,9 +53,9 @@ class Watched:
 
     def __init__(self, watch: Watch, messages: Sequence[Any]) -> None:
         self._watch = watch
+        watch.counter  # noqa: B018 (loaded now)
         self._messages = messages
-        self._tally = Tally()
-        self._history = History(watch.wiring(), self._tally)
+        self._tokens = self._items = 0
         self.budget = watch.budget
         self.lines = watch.policy.lines(self.budget)
         self.record = watch.record
@@ -89,7 +81,7 @@ class Watched:
 
     def read_tokens(self) -> LayerTokens:
         """The list as it was last measured."""
-        return (0, 0, 0, 0, self._tally.tokens)
+        return (0, 0, 0, 0, self._tokens)
 
     def profile(self) -> MemoryProfile:
         """The list as it was last measured."""
@@ -97,10 +89,14 @@ class Watched:
         return MemoryProfile(
             self.budget,
             self.read_tokens(),
-            (0, 0, 0, 0, self._tally.items),
+            (0, 0, 0, 0, self._items),
             counting=Counting("exact" if counter.exact else "estimate", counter.name),
         )
 
     def _measure(self) -> LayerTokens:
-        self._history.sync(self._messages)
+        # Each time as a whole, because the body may change a message in place (a streamed answer,
+        # one more block); the memo makes that a look-up for each text.
+        counter, messages = self._watch.counter, list(self._messages)
+        self._items = len(messages)
+        self._tokens = sum(measure_tokens(message, counter=counter) for message in messages)
         return self.read_tokens()

@@ -93,7 +93,10 @@ class Draft:
     @cached_property
     def facts(self) -> list[Facts]:
         """Facts of each message as it was found; replacing one keeps them."""
-        return [facts(item.content) if item is not None else _NOTHING for item in self._found]
+        return [
+            _NOTHING if item is None or item.kind == DIGEST else facts(item.content)
+            for item in self._found
+        ]
 
     @cached_property
     def units(self) -> list[Unit]:
@@ -140,7 +143,7 @@ class Draft:
     @property
     def _recent_from(self) -> int:
         start = max(0, len(self._found) - self.policy.keep_recent)
-        for unit in self.units:
+        for unit in reversed(self.units):  # the later ones may reach back before the earlier
             if unit.places[0] < start <= unit.places[-1]:
                 start = unit.places[0]
         return start
@@ -199,6 +202,7 @@ class Draft:
         def commit() -> None:
             self.memory.active_contexts._discard(item.id)
             self.memory.archived_contexts._insert(new)
+            self._fresh.append(new)
 
         self._edit((item,), commit)
         return True

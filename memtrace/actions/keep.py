@@ -64,7 +64,7 @@ def update_cache(memory: Memory, *, tell: Tell = schedule) -> ActionReport:
             reason=f"{gone} expired, {stretched} given longer to live, {loaded} loaded",
         )
 
-    return perform(memory, "update_cache", "update_cache", work, tell=tell)
+    return perform(memory, "update_cache", "update_cache", work, tell=tell, sweeps=True)
 
 
 def create_memory_snapshot(

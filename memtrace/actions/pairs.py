@@ -20,11 +20,15 @@ class Unit:
     Attributes:
         places: Their positions, ascending.
         open_calls: Ids of calls that nothing answers yet, in order.
+        has_calls: Whether it has calls, answered or not.
+        given_up: Whether the user spoke while a call of it was open: where nothing answered it
+            since, nothing will.
     """
 
     places: list[int] = field(default_factory=list)
     open_calls: list[str] = field(default_factory=list)
     has_calls: bool = False
+    given_up: bool = False
 
     @property
     def answered(self) -> bool:
@@ -71,6 +75,10 @@ class _Pairing:
                 unit.has_calls = True
                 unit.open_calls.append(call.id)
                 self.asking.setdefault(call.id, []).append(unit)
+            if fact.kind == "user":
+                for waiting in self.asking.values():
+                    for asked in waiting:
+                        asked.given_up = True
             self.last = unit
         self._taken_thoughts(False)
         for unit in self.found:

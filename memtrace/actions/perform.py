@@ -46,13 +46,15 @@ def perform(
     span_name: str | None = None,
     tell: Tell = schedule,
     hooked: bool = True,
+    sweeps: bool = False,
 ) -> ActionReport:
     """Run an action's work, measure again, and report it. Never raises what the work raised.
 
-    An action that finds nothing to do makes no span and no event.
+    An action that finds nothing to do makes no span and no event. Measuring drops what has
+    expired of the cache; for one that `sweeps` this is its own work, so it is counted as found.
     """
     started_ns, clock = time_ns(), perf_counter_ns()
-    before = sum(memory.measure())
+    before = sum(memory.read_tokens() if sweeps else memory.measure())
     error: Exception | None = None
     try:
         result = work()
@@ -70,7 +72,7 @@ def perform(
             memory.record.reported(report)
         if hooked and memory.hooks.of(stage):
             session: Any = memory
-            event = Event(stage, session, memory.profile(), report, agent=_agent())
+            event = Event(stage, session, memory.profile(), report, agent=running_agent())
             pending = memory.hooks.emit(event)
             if pending:
                 tell(pending)
@@ -89,7 +91,8 @@ def _outcome(result: Result, error: Exception | None, fewer: bool) -> Outcome:
     return "effective" if fewer or result.items else "no_op"
 
 
-def _agent() -> str | None:
+def running_agent() -> str | None:
+    """Name of the agent whose run this is, if any."""
     run = current_run()
     return run.agent if run is not None else None
 
@@ -139,7 +142,7 @@ def counted(name: str, value: float, **attributes: str) -> None:
     """Add to a counter, under the current agent's name."""
     series = {key: text for key, text in attributes.items() if text}
     pairs = [(_ATTRIBUTES[key], text) for key, text in series.items()]
-    agent = _agent()
+    agent = running_agent()
     if agent is not None:
         pairs.append((names.AGENT_NAME, agent))
     metrics.count(name, value, tuple(sorted(pairs)))
@@ -148,6 +151,4 @@ def counted(name: str, value: float, **attributes: str) -> None:
 _ATTRIBUTES = {
     "reason": names.CLEANUP_REASON,
     "strategy": names.COMPRESSION_STRATEGY,
-    "threshold": names.THRESHOLD_NAME,
-    "severity": names.THRESHOLD_SEVERITY,
 }

@@ -31,7 +31,7 @@ def expired(draft: Draft, eligible: Eligible) -> None:
     """Take out contexts whose time is over. (The cache drops its own.)"""
     now = draft.memory.now()
     for item in list(draft.contexts.values()):
-        if item.expires_at is not None and item.expires_at <= now:
+        if item.expires_at is not None and item.expires_at <= now and not item.pinned:
             draft.forget(item)
 
 
@@ -50,19 +50,23 @@ def duplicates(draft: Draft, eligible: Eligible) -> None:
     A later result of the same call replaces the earlier: what a file said before is superseded
     by what it says now.
     """
-    latest: dict[Any, int] = {}
-    for place, call, text in reversed(list(_outputs(draft))):
-        keys = [("text", text)] if call is None else [("text", text), _signature(call)]
-        newer = next((latest[key] for key in keys if key in latest), None)
-        for key in keys:
-            latest.setdefault(key, place)
-        item = draft.history[place]
-        if newer is None or item is None or not _may(draft, place, eligible):
-            continue
-        note = f"[same call as a later one: {item.tokens} tokens, id {item.id}]"
-        draft.replace(place, rewrite(item.content, _once(note), results_only=True))
+    texts_seen: set[str] = set()
+    calls_seen: set[tuple[str, str]] = set()
+    superseded: list[int] = []
+    for place, asked, text in reversed(list(_outputs(draft))):
+        made = {_signature(call) for call in asked if call is not None}
+        # Several results in one message give way together, so each must be told later.
+        if text in texts_seen or (made and None not in asked and made <= calls_seen):
+            superseded.append(place)
+        texts_seen.add(text)
+        calls_seen |= made
+    for place in reversed(superseded):
         if draft.relieved:
             return
+        item = draft.history[place]
+        if item is not None and _may(draft, place, eligible):
+            note = f"[same call as a later one: {item.tokens} tokens, id {item.id}]"
+            draft.replace(place, rewrite(item.content, _once(note), results_only=True))
 
 
 def old_outputs(draft: Draft, eligible: Eligible) -> None:
@@ -171,15 +175,16 @@ def capped(draft: Draft, eligible: Eligible) -> None:
 # --- outputs --------------------------------------------------------------------------------------
 
 
-def _outputs(draft: Draft) -> Iterator[tuple[int, Call | None, str]]:
-    """Tool outputs worth reducing: position, the call, the text; what was reduced is left out."""
+def _outputs(draft: Draft) -> Iterator[tuple[int, list[Call | None], str]]:
+    """Messages with tool outputs worth reducing: position, the calls they answer, their text.
+
+    What was reduced is left out. A result answers the latest call of its id that is still open.
+    """
     calls: dict[str, list[Call]] = {}
     for place, fact in enumerate(draft.facts):
-        for identity in fact.results:
-            asked = calls.get(identity)
-            call = asked.pop(0) if asked else None
-            if _whole(draft, place):
-                yield place, call, _text_of(draft.history[place].content)  # type: ignore[union-attr]
+        asked = [calls[i].pop() if calls.get(i) else None for i in fact.results]
+        if asked and _whole(draft, place):
+            yield place, asked, _text_of(draft.history[place].content)  # type: ignore[union-attr]
         for call in fact.calls:
             calls.setdefault(call.id, []).append(call)
 
@@ -254,9 +259,12 @@ def _cap(draft: Draft, place: int, limit_tokens: int) -> None:
 
 
 def _once(note: str) -> Callable[[str], str]:
-    """The note in place of the first text, nothing in place of the others."""
+    """The note in place of the first text, an ellipsis in place of the others.
+
+    Not nothing: a provider refuses an empty block.
+    """
     left = [note]
-    return lambda _text: left.pop() if left else ""
+    return lambda _text: left.pop() if left else "…"
 
 
 def _may(draft: Draft, place: int, eligible: Eligible) -> bool:
@@ -273,9 +281,12 @@ def _may(draft: Draft, place: int, eligible: Eligible) -> bool:
 
 
 def _droppable(draft: Draft, unit: Unit, eligible: Eligible) -> bool:
-    if unit.open_calls:
-        return False
     items = [draft.history[place] for place in unit.places]
+    # An answer may come late, but not to a call that the user spoke after long ago.
+    if unit.open_calls and not (
+        unit.given_up and all(item is None or item.id not in draft.recent for item in items)
+    ):
+        return False
     return all(
         item is not None and place not in draft.protected and eligible(item)
         for place, item in zip(unit.places, items, strict=True)
@@ -313,7 +324,7 @@ class _Digest:
             sum(len(item.derived_from) or 1 for item in items),
             min(room, held // 4),
         )
-        return _spoken(draft, text)
+        return _spoken(draft, text, "assistant" if _waits(draft, places[0]) else "user")
 
 
 def digest_text(lines: list[str], count: int, limit_chars: int) -> str:
@@ -347,22 +358,39 @@ def _line(draft: Draft, place: int) -> str:
     return f"{fact.kind}: {gist(extract(text, 0.25) if len(text) > 400 else text, 200)}"
 
 
-def _spoken(draft: Draft, text: str) -> Any:
-    """A user's message that says a text, of the form the conversation's own messages have."""
+def _waits(draft: Draft, end: int) -> bool:
+    """Whether a call before this place waits for its result: no user's message may come between."""
+    waiting: list[str] = []
+    for place, fact in enumerate(draft.facts[:end]):
+        item = draft.history[place]
+        if item is None or item.kind == DIGEST:
+            continue
+        for identity in fact.results:
+            if identity in waiting:
+                waiting.remove(identity)
+        if fact.kind in ("user", "system"):
+            waiting.clear()
+        waiting += [call.id for call in fact.calls]
+    return bool(waiting)
+
+
+def _spoken(draft: Draft, text: str, role: str) -> Any:
+    """A message that says a text, of the form the conversation's own messages have."""
     for place, fact in enumerate(draft.facts):
         item = draft._found[place]
-        if fact.kind == "user" and item is not None:
+        if fact.kind == role and item is not None and not fact.calls and not fact.signed:
             return _like(item.content, text)
-    return {"role": "user", "content": text}
+    return {"role": role, "content": text}
 
 
 def _like(message: Any, text: str) -> Any:
-    if isinstance(message, dict):
-        if "parts" in message:
-            return {"role": "user", "parts": [{"text": text}]}
-        content = message.get("content")
-        first = content[0] if isinstance(content, list) and content else None
-        if isinstance(first, dict) and "type" not in first and "text" in first:
-            return {"role": "user", "content": [{"text": text}]}
-        return {"role": "user", "content": text}
-    return rewrite(message, _once(text))
+    if not isinstance(message, dict):
+        return rewrite(message, _once(text))
+    role = message.get("role")
+    if "parts" in message:
+        return {"role": role, "parts": [{"text": text}]}
+    content = message.get("content")
+    first = content[0] if isinstance(content, list) and content else None
+    if isinstance(first, dict) and "type" not in first and "text" in first:
+        return {"role": role, "content": [{"text": text}]}
+    return {"role": role, "content": text}

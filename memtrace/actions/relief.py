@@ -116,7 +116,13 @@ def cleanup_expired_items(memory: Memory, *, tell: Tell = schedule) -> ActionRep
         return Result(items=gone + draft.commit(), reason="expired")
 
     return perform(
-        memory, "cleanup_expired", "cleanup", work, span_name=names.SPAN_CLEANUP, tell=tell
+        memory,
+        "cleanup_expired",
+        "cleanup",
+        work,
+        span_name=names.SPAN_CLEANUP,
+        tell=tell,
+        sweeps=True,
     )
 
 

@@ -43,7 +43,7 @@ def demo(
     report: Annotated[bool, typer.Option("--report", help="What the agents wrote, too.")] = False,
     json: Json = False,
 ) -> None:
-    """Three agents at work over real files: their spans, and their memory's curve."""
+    """Three agents at work over real files: their spans, their memory, and what was given back."""
     from .demo import show
 
     show(budget, report=report, as_json=json)
@@ -63,7 +63,7 @@ def replay(
         typer.Option("--spans/--no-spans", help="Spans as well. [default: if turns are few]"),
     ] = None,
 ) -> None:
-    """Play recorded sessions turn by turn through a managed agent."""
+    """Play recorded sessions turn by turn through a managed agent, and tell what that saved."""
     from .replay import show
 
     if not show(files, budget, as_json=json, every=every, spans=spans):

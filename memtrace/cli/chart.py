@@ -152,9 +152,14 @@ def spark(values: Sequence[int], width: int) -> str:
     )
 
 
+def plain_table() -> Table:
+    """A table without lines; every table that is printed is one."""
+    return Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+
+
 def layers_table(samples: Samples, profile: MemoryProfile) -> Table:
     """What each layer holds at the end, against its limit, with its own curve."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    table = plain_table()
     table.add_column("layer", no_wrap=True)
     table.add_column("curve", no_wrap=True)
     for heading in ("items", "tokens", "limit", "used", "share"):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,12 @@ from ..errors import MemtraceError
 from ..export import export_to
 from ..replay import Recorded, Replay, Turn, play, read_session
 from ..spantree import printable
-from .chart import SPARKS, open_console, percent, show_curve, spark
+from .chart import open_console, percent, plain_table, show_curve, spark
+from .log import kept_log
+from .turns import report_as_values, saved, summary, turns_table
 
 FEW_TURNS = 12
 """Turns up to which their spans are printed without being asked for."""
-
-ROWS = 24
-"""Rows of turns that are shown; of a longer session each row is several turns."""
 
 
 def show(
@@ -44,24 +44,28 @@ def show(
         spans: Print each turn's span; None: where one session of few turns is played.
     """
     console = open_console()
-    table = _sessions_table() if len(files) > 1 and not as_json else None
+    played: list[Replay] = []
     good = True
     for file in files:
         try:
             recorded = read_session(file)
-            if as_json:
-                print(json.dumps(_as_values(play(recorded, token_budget=token_budget))))
-            elif table is not None:
-                with _spans(spans or False):
-                    table.add_row(*_session_row(play(recorded, token_budget=token_budget)))
-            else:
+            if not as_json and len(files) == 1:
                 _show_one(console, recorded, token_budget, every, spans)
+                continue
+            with kept_log(), _spans(bool(spans) and not as_json):
+                replay = play(recorded, token_budget=token_budget)
+            if as_json:
+                print(json.dumps(_as_values(replay)))
+            else:
+                played.append(replay)
         except MemtraceError as error:
             said = Text(f"memtrace: {printable(error, 1_000)}")
             open_console(stderr=True).print(said, soft_wrap=True)
             good = False
-    if table is not None and table.row_count:
-        console.print(table)
+    if played:
+        console.print(_sessions_table(played))
+        console.print()
+        console.print(saved(played))
     return good
 
 
@@ -84,13 +88,16 @@ def _show_one(
     shown = turns <= FEW_TURNS if spans is None else spans
     if shown:
         console.print()
-    with _spans(shown):
+    with kept_log() as log, _spans(shown):
         replay = play(recorded, token_budget=token_budget)
-    samples, profile = _samples(replay.turns), replay.profile
     console.print()
-    console.print(_turns_table(replay.turns, every))
+    console.print(turns_table(replay.turns, every))
     console.print()
-    show_curve(console, samples, profile, "turn")
+    show_curve(console, _samples(replay.turns), replay.profile, "turn")
+    console.print()
+    log.show(console)
+    for line in summary(replay):
+        console.print(line)
 
 
 def _head(recorded: Recorded, turns: int) -> Text:
@@ -106,64 +113,17 @@ def _samples(turns: Sequence[Turn]) -> list[tuple[int, ...]]:
     return [turn.after.layer_tokens for turn in turns]
 
 
-def _table() -> Table:
-    return Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-
-
-def _turns_table(turns: Sequence[Turn], every: bool) -> Table:
-    billed = any(turn.billed_tokens for turn in turns)
-    table = _table()
-    for heading in ("turn", "messages", "before", "after", "added", "used"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    if billed:
-        table.add_column("billed", justify="right", no_wrap=True)
-    for rows in _folded(turns, len(turns) if every else ROWS):
-        first, last = rows[0], rows[-1]
-        before, after = first.before, last.after
-        cells: list[str | Text] = [
-            f"{first.number}" if first is last else f"{first.number}–{last.number}",
-            f"{sum(turn.messages for turn in rows):,}",
-            f"{before.total_tokens:,}",
-            f"{after.total_tokens:,}",
-            f"{after.total_tokens - before.total_tokens:+,}",
-            percent(after.utilization_rate),
-            _bar(after.utilization_rate),
-        ]
-        if billed:
-            cells.append(f"{last.billed_tokens:,}" if last.billed_tokens else "")
-        table.add_row(*cells)
-    return table
-
-
-def _folded(turns: Sequence[Turn], rows: int) -> Iterator[Sequence[Turn]]:
-    """Turns by row: one each where there is room for it, else evenly many."""
-    count = len(turns)
-    rows = min(rows, count)
-    for row in range(rows):
-        yield turns[row * count // rows : (row + 1) * count // rows]
-
-
-def _bar(share: float, width: int = 20) -> Text:
-    """A share as a bar; full from 1 on.
-
-    >>> _bar(0.25, 8).plain
-    '██······'
-    """
-    filled = min(width, round(share * width))
-    style = "red" if share > 1 else "yellow" if share > 0.8 else "cyan"
-    return Text(SPARKS[-1] * filled, style=style).append("·" * (width - filled), style="dim")
-
-
 # --- several sessions ---------------------------------------------------------------------------
 
 
-def _sessions_table() -> Table:
-    table = _table()
-    table.add_column("session", overflow="ellipsis", no_wrap=True)
-    for heading in ("turns", "messages", "tokens", "budget", "used"):
+def _sessions_table(played: Sequence[Replay]) -> Table:
+    table = plain_table()
+    table.add_column("session", overflow="ellipsis")  # it alone gives way
+    for heading in ("turns", "messages", "tokens", "budget", "used", "passes", "saved", "over"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("curve", no_wrap=True)
+    for replay in played:
+        table.add_row(*_session_row(replay))
     return table
 
 
@@ -176,7 +136,10 @@ def _session_row(replay: Replay) -> tuple[str | Text, ...]:
         f"{profile.total_tokens:,}",
         f"{profile.token_budget:,}",
         percent(profile.utilization_rate),
-        spark([turn.after.total_tokens for turn in replay.turns], 16),
+        f"{replay.passes:,}",
+        f"{replay.sent.saved_share:.0%}",
+        Text(f"{replay.over_budget or ''}", style="red"),
+        spark([turn.after.total_tokens for turn in replay.turns], 12),
     )
 
 
@@ -188,14 +151,24 @@ def _as_values(replay: Replay) -> dict[str, Any]:
         "token_budget": replay.profile.token_budget,
         "profile": dict(replay.profile),
         "layers": {name: usage._asdict() for name, usage in replay.profile.layers.items()},
-        "turns": [
-            {
-                "turn": turn.number,
-                "messages": turn.messages,
-                "before": dict(turn.before),
-                "after": dict(turn.after),
-                "billed_tokens": turn.billed_tokens,
-            }
-            for turn in replay.turns
-        ],
+        "passes": replay.passes,
+        "over_budget": replay.over_budget,
+        "sent": {**asdict(replay.sent), "saved_share": replay.sent.saved_share},
+        "turns": [_turn_as_values(turn) for turn in replay.turns],
+    }
+
+
+def _turn_as_values(turn: Turn) -> dict[str, Any]:
+    return {
+        "turn": turn.number,
+        "messages": turn.messages,
+        "before": dict(turn.before),
+        "after": dict(turn.after),
+        "billed_tokens": turn.billed_tokens,
+        "passes": turn.passes,
+        "over_budget": turn.over_budget,
+        "unreachable": turn.unreachable,
+        "reports": [report_as_values(report) for report in turn.reports],
+        "alerts": [asdict(alert) for alert in turn.alerts],
+        "sent": asdict(turn.sent),
     }

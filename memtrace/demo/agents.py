@@ -15,24 +15,31 @@ from pathlib import Path
 
 from ..instrument import checkpoint, managed_agent
 from ..session import Session
-from ..values import MemoryProfile
+from ..values import Alert, MemoryProfile
 from .bench import Step, Workbench
+from .journal import Done, Journal, Rollback
 from .tools import SCHEMAS, Tools
 
-DEMO_TOKEN_BUDGET = 80_000
-"""Tokens: little enough for the work to fill most of it."""
+DEMO_TOKEN_BUDGET = 40_000
+"""Tokens: less than half of what the work would fill, so that the loop has to act."""
 
 TASK = (
     "Document the public API of this package: for each public name where it is defined, what it "
     "is, and who uses it. Check that each can be imported and that the examples run."
 )
 
+FULLEST = 5
+"""Files with most public names, which the writer has open all at once."""
+
 _SYSTEM = (
     "You are one of three agents at work on a Python package: a planner, a researcher and a "
     "writer. Use the tools, say what you found and where, and claim nothing that you did not see."
 )
 
-_EXAMPLES = "import doctest, memtrace.values as m; print(doctest.testmod(m))"
+_AS_A_SCRIPT = "import memtrace.values as m, runpy; runpy.run_path(m.__file__)"
+"""What the writer tries first. It fails, and truly: the file imports from its own package."""
+
+_AS_A_MODULE = "import doctest, memtrace.values as m; print(doctest.testmod(m))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +50,21 @@ class Demo:
         steps: Every tool call, in order.
         report: The document that the agents wrote.
         profile: Memory at the end.
+        done: What the loop did by itself, in order.
+        alerts: What fired, in order.
+        rollbacks: Steps that failed and left nothing behind, in order.
+        checkpoints: How many checkpoints were entered.
+        originals: How many items were replaced by a shorter form or dropped, each of them kept.
     """
 
     steps: tuple[Step, ...]
     report: str
     profile: MemoryProfile
+    done: tuple[Done, ...]
+    alerts: tuple[Alert, ...]
+    rollbacks: tuple[Rollback, ...]
+    checkpoints: int
+    originals: int
 
 
 def run_demo(*, token_budget: int = DEMO_TOKEN_BUDGET) -> Demo:
@@ -64,8 +81,18 @@ def run_demo(*, token_budget: int = DEMO_TOKEN_BUDGET) -> Demo:
         session.active_contexts.add(_SYSTEM, key="system", kind="system")
         session.active_contexts.add(SCHEMAS, key="tools", kind="tools")
         bench = Workbench(session, Tools(Path(__file__).parent.parent))
+        journal = Journal(bench)
         report = planner(session, bench)
-        return Demo(tuple(bench.steps), report, session.profile())
+        return Demo(
+            tuple(bench.steps),
+            report,
+            session.profile(),
+            tuple(journal.done),
+            tuple(journal.alerts),
+            tuple(journal.rollbacks),
+            journal.checkpoints,
+            len(session.record.originals),
+        )
     finally:
         session.close()
 
@@ -93,10 +120,11 @@ def planner(session: Session, bench: Workbench) -> str:
 @managed_agent
 def researcher(session: Session, bench: Workbench, path: str, names: list[str]) -> str:
     """Look into the public names of one file; gives a note on them."""
+    bench.list("researcher")
     findings: dict[str, dict[str, object]] = {}
     session.agent("researcher").state = {"file": path, "findings": findings}
     summaries = _summaries(bench.read("researcher", path))
-    with checkpoint(session, f"trace {', '.join(names[:2])}{' …' if names[2:] else ''}"):
+    with checkpoint(session, f"trace {names[0]}{' …' if names[1:] else ''}"):
         for name in names:
             found = bench.search("researcher", rf"\b{name}\b")
             named_in = sorted(_files(found) - {path, "__init__.py"})
@@ -104,7 +132,7 @@ def researcher(session: Session, bench: Workbench, path: str, names: list[str]) 
     if named_in:
         bench.read("researcher", named_in[0])  # to see how the last of them is used
     note = "\n".join(_lines(path, findings))
-    session.archived_contexts.add(note, key=path, kind="note")
+    session.archived_contexts.add(note, key=f"note on {path}", kind="note")
     bench.say("researcher", note)
     return note
 
@@ -116,41 +144,64 @@ def writer(
     """Put the report together, and prove its examples."""
     state = session.agent("writer").state = {"sections": []}
     sections = ["# Public API"]
+    fullest = sorted(plan, key=lambda path: -len(plan[path]))[:FULLEST]
+    sources = dict(zip(fullest, bench.read_all("writer", fullest), strict=True))
     with checkpoint(session, "write the sections"):
         for path, names in plan.items():
-            # Asked for a second time: what the researcher found is still in the cache.
+            # Asked for a second time: the latest that the researcher found are still cached.
             seen = [bench.search("writer", rf"\b{name}\b") for name in names[:2]]
             uses = [_use(name, found) for name, found in zip(names, seen, strict=False)]
-            sections.append("\n".join([notes[path], *filter(None, uses)]))
+            classes = _classes(sources.get(path, ""), names)
+            sections.append("\n".join([notes[path], *classes, *filter(None, uses)]))
             state["sections"].append(path)
     names = [name for names in plan.values() for name in names]
-    with checkpoint(session, "check what it says"):
-        imports = bench.run("writer", _importing(names), f"import {len(names)} names")
-        examples = bench.run("writer", _EXAMPLES, "the examples in values.py")
-    sections.append(f"Imports: {imports.splitlines()[-1]}\nExamples: {examples.splitlines()[-1]}")
+    imports = bench.run("writer", _importing(names), f"import {len(names)} names")
+    sections.append(f"Imports: {imports}\nExamples: {_run_examples(session, bench)}")
     report = "\n\n".join(sections)
     bench.say("writer", report)
     return report
 
 
+def _run_examples(session: Session, bench: Workbench) -> str:
+    """Run the examples of a module; what a try that fails leaves in memory is rolled back."""
+    what = "the examples in values.py"
+    try:
+        with checkpoint(session, "run it as a script", rollback=True):
+            return bench.run("writer", _AS_A_SCRIPT, what)
+    except ChildProcessError as error:
+        bench.say("writer", f"running it as a script fails: {error}. Import it instead.")
+    with checkpoint(session, "run it as a module", rollback=True):
+        return bench.run("writer", _AS_A_MODULE, what)
+
+
 # --- what the agents know how to read -----------------------------------------------------------
 
 
-def _listed(init: str) -> list[str]:
-    """Names in a module's ``__all__``."""
-    for node in ast.parse(init).body:
+def _listed(init: str) -> dict[str, str]:
+    """Names in a module's ``__all__``, and where it imports each from, as a path."""
+    tree = ast.parse(init)
+    imported = {
+        alias.name: (node.module or "").replace(".", "/")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    for node in tree.body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
-            return [str(name) for name in ast.literal_eval(node.value)]
-    return []
+            return {name: imported.get(name, "") for name in ast.literal_eval(node.value)}
+    return {}
 
 
-def _by_file(found: str, names: list[str]) -> dict[str, list[str]]:
+def _by_file(found: str, public: Mapping[str, str]) -> dict[str, list[str]]:
     """Public names by the file that defines them, in the order found."""
     plan: dict[str, list[str]] = {}
-    lines = r"^([\w/]+\.py):\d+: (?:class |def |async def )?(\w+)"
-    for path, name in re.findall(lines, found, re.M):
-        if name in names and name not in plan.setdefault(path, []):
-            plan[path].append(name)
+    lines = r"^([\w/]+)\.py:\d+: (?:class |def |async def )?(\w+)"
+    for module, name in re.findall(lines, found, re.M):
+        # Another file may have a class of the same name: what counts is what is imported.
+        if name in public and f"{module}/".startswith(f"{public[name]}/"):
+            names = plan.setdefault(f"{module}.py", [])
+            if name not in names:
+                names.append(name)
     return plan
 
 
@@ -163,6 +214,13 @@ def _use(name: str, found: str) -> str | None:
     """Where a search saw a name called, as a line of the report."""
     call = re.search(rf"^([\w/]+\.py:\d+): (?!class |def |async )(.*\b{name}\(.*)$", found, re.M)
     return f"    {call[1]}: {call[2]}" if call else None
+
+
+def _classes(source: str, names: list[str]) -> list[str]:
+    """The first line of each class of those names."""
+    heads = re.findall(r"^class (\w+).*:$", source, re.M)
+    lines = re.findall(r"^class \w+.*:$", source, re.M)
+    return [f"    {line}" for name, line in zip(heads, lines, strict=True) if name in names]
 
 
 def _summaries(source: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Recorded sessions: reading them, and playing them turn by turn through a managed agent.
+"""Reading recorded sessions.
 
 A recording is JSON Lines, split on "\\n" alone. Line 1 is a header, an object with at least a
 ``session_id``, and where known ``system``, ``tools`` and ``budget_hint.context_window``; every
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .errors import ConfigurationError
-from .values import TokenBudget
+from ..errors import ConfigurationError
+from ..values import TokenBudget
 
 Message = dict[str, Any]
 
@@ -80,9 +80,6 @@ class Recorded:
             runs[-1].append(message)
             spoken = spoken or message.role not in _PREAMBLE
         return runs
-
-
-# --- reading ------------------------------------------------------------------------------------
 
 
 def read_session(path: str | Path) -> Recorded:

@@ -11,10 +11,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import copy
 import functools
 import gc
 import inspect
 import logging
+import pickle
 import sys
 import threading
 import warnings
@@ -795,6 +797,15 @@ PLACEMENTS: dict[str, Callable[[Any, Decorate], Any]] = {
 # --- the harness --------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _quick_collection() -> Iterator[None]:
+    """What was there before is left out of the collections that the scenarios ask for."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @dataclass
 class Observed:
     """All that can be seen of one run of a scenario, telemetry aside."""
@@ -1013,6 +1024,38 @@ def test_bad_arguments_raise_at_the_call(body: Any, spans: InMemorySpanExporter)
         decorate(body)(unknown=1)
 
     assert str(managed.value) == str(bare.value)
+
+
+@managed_agent
+def at_module_level() -> int:
+    return 42
+
+
+def test_copied_and_pickled_by_name() -> None:
+    """
+    A decorated function is copied and pickled as a plain one is: as itself.
+    """
+    assert copy.copy(at_module_level) is copy.deepcopy(at_module_level) is at_module_level
+    assert pickle.loads(pickle.dumps(at_module_level)) is at_module_level
+
+
+@pytest.mark.parametrize("body", [gen_returns, co_pauses])
+def test_collection_waits_for_no_lock(body: Any, spans: InMemorySpanExporter) -> None:
+    """
+    An abandoned run may be collected while another thread holds the session's lock: it ends.
+    """
+    session = Session()
+    stepped = managed_agent(name="agent", session=session)(body)(World(TracerProvider()))
+    stepped.send(None)
+    kept = [stepped]
+    del stepped
+    collector = threading.Thread(target=kept.clear, daemon=True)
+    with session.lock:
+        collector.start()
+        collector.join(60)
+        assert not collector.is_alive()
+
+    assert [span.status.status_code for span in runs(spans)] == [StatusCode.UNSET]
 
 
 @pytest.mark.parametrize("body", [co_returns, agen_returns])

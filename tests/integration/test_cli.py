@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from memtrace import Session, __version__
+from memtrace import Policy, Session, __version__
 from memtrace.cli.app import app
-from memtrace.demo import TASK, Tools, Workbench, planner, run_demo
+from memtrace.demo import ACTIONS, DEMO_TOKEN_BUDGET, TASK, Tools, Workbench, planner, run_demo
 from memtrace.values import LAYER_NAMES
 
 ESCAPE = "\x1b["
@@ -72,7 +72,7 @@ def test_demo_prints_spans_curve_and_layers(
     piped_demo: subprocess.CompletedProcess[str],
 ) -> None:
     """
-    All three agents' spans, the curve with its budget, and a row for each layer.
+    All three agents' spans, the curve with its budget, a row for each layer; no stray log.
     """
     assert piped_demo.returncode == 0, piped_demo.stderr
     assert piped_demo.stderr == ""
@@ -82,6 +82,26 @@ def test_demo_prints_spans_curve_and_layers(
         assert re.search(rf"^. {layer.replace('_', ' ')} .*\d", piped_demo.stdout, re.M), layer
     assert "╌ budget" in piped_demo.stdout
     assert re.search(r"^\d\d+ steps in ", piped_demo.stdout, re.M)
+
+
+def test_demo_shows_what_the_loop_did(piped_demo: subprocess.CompletedProcess[str]) -> None:
+    """
+    Each action has its span and its row; alert and rollback stand out; the last line sums up.
+    """
+    shown = piped_demo.stdout
+    for action in ACTIONS:
+        assert f"─ memtrace.{action}  " in shown
+        assert re.search(rf"^ *\d+  \w+ +{action} +[\d,]+ +[\d,]+ +", shown, re.M), action
+    assert re.search(r"memtrace.checkpoint .* rolled back", shown)
+    assert re.search(r"^ *\d+  writer +rollback +[\d,]+ +[\d,]+ +", shown, re.M)
+    assert re.search(r"! \w+ [\d.]+ (above|below) [\d.]+$", shown, re.M)
+    assert re.search(r"^! memtrace alert for session demo: ", shown, re.M)
+    assert re.search(
+        r" Kept under 40,000 tokens (through|at every model call of) \d+ steps; "
+        r"gave back [\d,]+ tokens in \d+ actions; "
+        r"nothing lost: \d+ originals kept\.$",
+        " ".join(shown.split()),
+    )
 
 
 def test_demo_has_no_colours_in_a_pipe(piped_demo: subprocess.CompletedProcess[str]) -> None:
@@ -102,13 +122,39 @@ def test_demo_fills_every_layer(demo_values: dict[str, Any]) -> None:
     assert sum(profile[layer] for layer in LAYER_NAMES) == profile["total_tokens"]
 
 
+def test_demo_makes_everything_happen(demo_values: dict[str, Any]) -> None:
+    """
+    By itself every action runs and helps; an alert fires; a step is rolled back and done again.
+    """
+    done = {action["action"] for action in demo_values["actions"] if action["items"] > 0}
+    gave_back = {a["action"] for a in demo_values["actions"] if a["tokens_freed"] > 0}
+
+    assert done == set(ACTIONS)
+    assert gave_back >= {"cleanup", "compress", "consolidate"}
+    assert all(action["outcome"] != "failed" for action in demo_values["actions"])
+    assert demo_values["alerts"]
+    assert demo_values["checkpoints"] > len(demo_values["rollbacks"]) > 0
+    assert all(back["tokens_after"] < back["tokens_before"] for back in demo_values["rollbacks"])
+    assert demo_values["originals"] > 0
+
+
+def test_demo_is_kept_under_its_budget(demo_values: dict[str, Any]) -> None:
+    """
+    At no call of a model is memory above its budget, or above where the loop would have acted.
+    """
+    budget = demo_values["token_budget"]
+    totals = [step["call_tokens"] for step in demo_values["steps"]]
+
+    assert budget / 2 < max(totals) <= Policy().cleanup_above * budget
+
+
 def test_demo_is_real_work(demo_values: dict[str, Any]) -> None:
     """
-    Three agents use all four tools in some sixty steps, and ask the cache again with success.
+    Three agents use all four tools in some hundred steps, and ask the cache again with success.
     """
     steps = demo_values["steps"]
 
-    assert 50 <= len(steps) <= 150
+    assert 50 <= len(steps) <= 200
     assert {step["agent"] for step in steps} == {"planner", "researcher", "writer"}
     assert {step["tool"] for step in steps} == {"list", "read", "search", "run"}
     assert 0 < demo_values["cache_hit_rate"] < 1
@@ -132,27 +178,51 @@ def test_demo_is_the_same_each_time() -> None:
     """
     No network, no model, no chance: two runs have the same steps and the same totals.
     """
-    first, second = run_demo(), run_demo(token_budget=32_000)
+    first, again, smaller = run_demo(), run_demo(), run_demo(token_budget=32_000)
 
-    assert [step.argument for step in first.steps] == [step.argument for step in second.steps]
-    assert first.report == second.report
+    assert first.profile == again.profile
+    assert [step.argument for step in first.steps] == [step.argument for step in smaller.steps]
+    assert first.report == again.report == smaller.report
 
 
-def test_demo_keeps_calls_and_results_together(root: Path) -> None:
-    """
-    The history is one that a model's provider would take: each call is answered at once.
-    """
-    session = Session(token_budget=64_000)
+@pytest.fixture(scope="module")
+def worked(root: Path) -> Session:
+    """The demo's session after the work, which it was too small for."""
+    session = Session(token_budget=DEMO_TOKEN_BUDGET)
     planner(session, Workbench(session, Tools(root / "memtrace")))
+    return session
 
-    messages = session.messages()
+
+def test_demo_keeps_calls_and_results_together(worked: Session) -> None:
+    """
+    The history is one that a model's provider would take: calls are answered at once, in order.
+    """
+    messages = worked.messages()
+
     assert messages[0] == {"role": "user", "content": TASK}
     calls = [place for place, message in enumerate(messages) if "tool_calls" in message]
-    for place in calls:
-        assert messages[place + 1]["role"] == "tool"
-        assert messages[place + 1]["tool_call_id"] == messages[place]["tool_calls"][0]["id"]
-    assert sum(message["role"] == "tool" for message in messages) == len(calls)
-    assert session.profile() == session.recount()
+    asked = [[call["id"] for call in messages[place]["tool_calls"]] for place in calls]
+    for place, identities in zip(calls, asked, strict=True):
+        results = messages[place + 1 : place + 1 + len(identities)]
+        assert [result["tool_call_id"] for result in results] == identities
+    assert sum(message["role"] == "tool" for message in messages) == sum(map(len, asked))
+    assert worked.profile() == worked.recount()
+
+
+def test_demo_loses_nothing(worked: Session) -> None:
+    """
+    Each tool's result is shown as it was or reachable whole, but for the one rolled back.
+    """
+    kept = []
+    for item in worked.history.items:
+        original = worked.original(item.id)
+        kept += original if isinstance(original, list) else [original]
+    results = [message["tool_call_id"] for message in kept if message["role"] == "tool"]
+    last = max(int(identity.removeprefix("call_")) for identity in results)
+
+    assert any(item.derived_from for item in worked.history.items)
+    assert len(set(results)) == len(results) == last - 1
+    assert not any("set aside" in message["content"] for message in kept if message["content"])
 
 
 @pytest.mark.parametrize("path", ["../pyproject.toml", "/etc/hostname", "missing.py", "."])
@@ -263,6 +333,58 @@ def test_replay_gives_json(tmp_path: Path) -> None:
     assert turn["billed_tokens"] == 201
 
 
+def test_replay_tells_what_went(tmp_path: Path) -> None:
+    """
+    Under a small budget each turn says what was given back and by what; what is saved comes last.
+    """
+    done = invoke("replay", "--budget", "200", session_file(tmp_path / "a.jsonl", turns=20))
+
+    assert done.exit_code == 0, done.output
+    rows = re.findall(
+        r"^ +\d+ +2 +([\d,]+) +([\d,]+) +\+(\d+) +(\d*) +\d+%  (\S*)", done.output, re.M
+    )
+    assert len(rows) == 20
+    for before, after, added, gave_back, by in rows:
+        assert int(after) == int(before) + int(added) - int(gave_back or 0)
+        assert bool(gave_back) == ("compress" in by or "cleanup" in by)
+    assert any(by for *_, by in rows)
+    assert re.search(
+        r" \d+ passes, \d+ tokens given back; 20 model calls sent [\d,]+ tokens, not [\d,]+: "
+        r"\d+% saved\.$",
+        " ".join(done.output.split()),
+    )
+
+
+def test_replay_names_what_cannot_be_reached(tmp_path: Path) -> None:
+    """
+    Where a budget is too small for what must stay, moments over it are counted, and why.
+    """
+    done = invoke("replay", "--budget", "30", session_file(tmp_path / "a.jsonl", turns=6))
+
+    assert done.exit_code == 0, done.output
+    assert re.search(r" over ×\d+ *$| over ×\d+ ", done.output, re.M)
+    assert re.search(r"^Over budget at \d+ moments?, in turn \d", done.output, re.M)
+    assert re.search(r"^Not reached: unreachable: \d+ tokens are left", done.output, re.M)
+    assert done.stderr == ""
+
+
+def test_replay_gives_json_of_what_the_loop_did(tmp_path: Path) -> None:
+    """
+    `--json` has every report and alert of every turn, and the tokens that were sent.
+    """
+    file = session_file(tmp_path / "a.jsonl", turns=20)
+    values = json.loads(invoke("replay", "--json", "--budget", "200", file).output)
+
+    reports = [report for turn in values["turns"] for report in turn["reports"]]
+    assert {report["action"] for report in reports} <= set(ACTIONS)
+    assert sum(report["tokens_freed"] for report in reports) > 0
+    assert values["passes"] == sum(turn["passes"] for turn in values["turns"]) > 0
+    assert values["sent"]["calls"] == 20
+    assert 0 < values["sent"]["tokens"] < values["sent"]["raw_tokens"]
+    assert 0 < values["sent"]["saved_share"] < 1
+    assert values["over_budget"] == 0
+
+
 def test_replay_of_several_is_a_row_each(tmp_path: Path) -> None:
     """
     Several sessions are compared in one table.
@@ -272,6 +394,7 @@ def test_replay_of_several_is_a_row_each(tmp_path: Path) -> None:
 
     assert done.exit_code == 0
     assert re.findall(r"^(id-\w) +3 +6 +[\d,]+ +500", done.output, re.M) == ["id-a", "id-b"]
+    assert re.search(r"^0 passes, 0 tokens given back; 6 model calls sent ", done.output, re.M)
 
 
 def test_replay_names_what_it_cannot_read(tmp_path: Path) -> None:

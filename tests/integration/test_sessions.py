@@ -12,6 +12,14 @@ import pytest
 from memtrace import configure, measure_tokens
 from memtrace.replay import Recorded, open_session, play, read_session, turns
 
+AMPLE = 10**9
+"""Tokens that no session comes near."""
+
+
+def half(recorded: Recorded) -> int:
+    """Half of what a session would hold."""
+    return max(1, play(recorded, token_budget=AMPLE).profile.total_tokens // 2)
+
 
 @pytest.fixture(autouse=True)
 def _strict() -> Iterator[None]:
@@ -39,7 +47,36 @@ def test_every_session_replays_with_totals_equal_to_a_recount(recordings: list[R
         profile = session.profile()
         assert profile == session.recount(), recorded.path
         assert played[-1].after == profile, recorded.path
-        assert list(session.history) == [message for message, _ in recorded.messages]
+
+
+def test_every_message_stays_reachable(recordings: list[Recorded]) -> None:
+    """
+    Under a budget of half its size a session still has each message: shown, or as an original.
+    """
+    for recorded in recordings:
+        session = open_session(recorded, token_budget=half(recorded))
+        for _ in turns(recorded, session):
+            pass
+
+        kept = []
+        for item in session.history.items:
+            original = session.original(item.id)
+            kept += original if item.derived_from[1:] else [original]
+        expected = {id(message) for message, _ in recorded.messages}
+        assert {id(message) for message in kept} == expected, recorded.path
+        assert session.profile() == session.recount(), recorded.path
+
+
+def test_what_is_over_budget_is_reported(recordings: list[Recorded]) -> None:
+    """
+    Under half its size a session is over budget at no moment, unless that is reported.
+    """
+    for recorded in recordings:
+        replay = play(recorded, token_budget=half(recorded))
+
+        if replay.over_budget:
+            assert any(turn.unreachable for turn in replay.turns), recorded.path
+        assert replay.sent.tokens <= replay.sent.raw_tokens
 
 
 def test_history_counts_what_its_messages_count(recordings: list[Recorded]) -> None:
@@ -49,7 +86,9 @@ def test_history_counts_what_its_messages_count(recordings: list[Recorded]) -> N
     for recorded in recordings:
         expected = sum(measure_tokens(message) for message, _ in recorded.messages)
 
-        assert play(recorded).profile.conversation_history == expected, recorded.path
+        replay = play(recorded, token_budget=AMPLE)
+        assert replay.reports == ()
+        assert replay.profile.conversation_history == expected, recorded.path
 
 
 def test_turns_follow_on_from_each_other(recordings: list[Recorded]) -> None:

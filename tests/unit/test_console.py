@@ -12,7 +12,7 @@ from inline_snapshot import snapshot
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.trace import StatusCode, Tracer, set_span_in_context
 
-from memtrace import Session, checkpoint, export_to, managed_agent
+from memtrace import Session, checkpoint, create_memory_snapshot, export_to, managed_agent
 from memtrace import console as console_module
 from memtrace.console import Console
 
@@ -77,7 +77,7 @@ def test_a_run_reads_as_a_tree(out: io.StringIO) -> None:
     assert still(out.getvalue()) == snapshot("""\
 invoke_agent planner  0 ms  0 -> 30 tokens (3% of 1,000)  session support-42
 │  working 0 -> 5 · agents 0 -> 5 · history 0 -> 20
-├─ memtrace.checkpoint read  0 ms  6 -> 26 tokens
+├─ memtrace.checkpoint read  0 ms  6 -> 26 tokens  snapshot
 │  │  working 0 -> 5 · agents 0 -> 7 · history 6 -> 14
 │  └─ invoke_agent researcher  0 ms  11 -> 26 tokens
 │        agents 0 -> 7 · history 6 -> 14
@@ -93,30 +93,27 @@ def test_actions_and_alerts_say_what_they_did(
     out: io.StringIO, tracer: Callable[[str], Tracer]
 ) -> None:
     """
-    An action says what it gave back and how it ended; a crossed threshold stands out.
+    An action says what it gave back, why, and how it ended; a crossed threshold stands out. Its
+    event, for those who see no tree, is not told again.
     """
     ours = tracer("memtrace")
     with ours.start_as_current_span("invoke_agent a") as root:
-        with ours.start_as_current_span("memtrace.cleanup") as span:
-            span.set_attributes(
-                {
-                    "memtrace.cleanup.reason": "before_run",
-                    "memtrace.cleanup.strategy": "expired",
-                    "memtrace.cleanup.removed.items": 12,
-                    "memtrace.cleanup.removed.tokens": 3400,
-                    "memtrace.action.outcome": "effective",
-                }
-            )
-        with ours.start_as_current_span("memtrace.compress") as span:
-            span.set_attributes(
-                {
-                    "memtrace.compression.strategy": "stubs",
-                    "memtrace.compression.input_tokens": 12000,
-                    "memtrace.compression.output_tokens": 11500,
-                    "memtrace.compression.ratio": 0.958,
-                    "memtrace.action.outcome": "ineffective",
-                }
-            )
+        for name, before, after, outcome, more in (
+            ("cleanup", 9000, 5600, "effective", {"memtrace.cleanup.removed.tokens": 3400}),
+            ("compress", 12000, 11500, "ineffective", {"memtrace.compression.ratio": 0.958}),
+            ("update_cache", 11500, 11600, "effective", {}),
+        ):
+            with ours.start_as_current_span(f"memtrace.{name}") as span:
+                span.set_attributes(
+                    {
+                        **more,
+                        "memtrace.action.outcome": outcome,
+                        "memtrace.action.items": 12 if name == "cleanup" else 1,
+                        "memtrace.action.tokens.before": before,
+                        "memtrace.action.tokens.after": after,
+                        "memtrace.action.reason": f"why {name}",
+                    }
+                )
         root.add_event(
             "memtrace.threshold.crossed",
             {
@@ -131,11 +128,67 @@ def test_actions_and_alerts_say_what_they_did(
     assert still(out.getvalue()) == snapshot("""\
 invoke_agent a  0 ms
 │  ! token_budget_usage 0.931 above 0.9
-│  * cleanup completed  removed tokens 3,400
-├─ memtrace.cleanup  0 ms  gave back 3,400 tokens in 12 items  reason before_run
-│     strategy expired  effective
-└─ memtrace.compress  0 ms  12,000 -> 11,500 tokens, gave back 500  strategy stubs  ineffective
+├─ memtrace.cleanup  0 ms  9,000 -> 5,600 tokens  gave back 3,400  12 items  why cleanup
+│     effective
+├─ memtrace.compress  0 ms  12,000 -> 11,500 tokens  gave back 500  1 item  why compress
+│     ineffective
+└─ memtrace.update_cache  0 ms  11,500 -> 11,600 tokens  1 item  why update_cache  effective
 """)
+
+
+def test_a_checkpoints_snapshot_stands_in_its_line(out: io.StringIO) -> None:
+    """
+    That a checkpoint took a snapshot, and went back to it, is said in its own line; a snapshot
+    taken by hand has a line.
+    """
+    session = Session("s", token_budget=1000)
+    session.active_contexts.add("one two")
+
+    def attempt() -> None:
+        with checkpoint(session, "try", rollback=True):
+            session.active_contexts.add("one two three")
+            create_memory_snapshot(session, "mine")
+            raise ValueError("wrong")
+
+    with export_to("console", file=out), pytest.raises(ValueError, match="wrong"):
+        attempt()
+
+    assert still(out.getvalue()) == snapshot("""\
+memtrace.checkpoint try  0 ms  2 tokens (<1% of 1,000)  rolled back  snapshot  session s
+│  ERROR ValueError: wrong
+│  working 2
+└─ memtrace.snapshot  0 ms  5 tokens in 2 items  effective
+memtrace: 0 runs, 1 checkpoint, at most 2 tokens, 0% of the budget
+""")
+
+
+def test_a_failed_snapshot_has_a_line(out: io.StringIO, tracer: Callable[[str], Tracer]) -> None:
+    """
+    Where a checkpoint's snapshot failed, that is not folded away.
+    """
+    ours = tracer("memtrace")
+    with (
+        ours.start_as_current_span("memtrace.checkpoint a"),
+        ours.start_as_current_span("memtrace.snapshot") as span,
+    ):
+        span.set_attribute("memtrace.action.outcome", "failed")
+
+    assert still(out.getvalue()) == snapshot("""\
+memtrace.checkpoint a  0 ms
+└─ memtrace.snapshot  0 ms  failed
+""")
+
+
+def test_a_long_reason_is_wrapped(out: io.StringIO, tracer: Callable[[str], Tracer]) -> None:
+    """
+    A text that is longer than a line is broken between its words.
+    """
+    with tracer("memtrace").start_as_current_span("memtrace.compress") as span:
+        span.set_attribute("memtrace.action.reason", "very long " * 11)
+
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= 100
+    assert " ".join(line.strip() for line in lines).count("very long") == 11
 
 
 def test_other_libraries_spans_stand_in_the_tree(

@@ -62,7 +62,7 @@ def test_every_constant_is_documented() -> None:
     """
     doc = inspect.getdoc(Policy) or ""
 
-    assert POLICY_FIELDS == tuple(field.name for field in dataclasses.fields(Policy))
+    assert tuple(field.name for field in dataclasses.fields(Policy)) == POLICY_FIELDS
     assert [name for name in POLICY_FIELDS if f"\n    {name}: " not in doc] == []
 
 
@@ -109,9 +109,7 @@ def test_a_target_is_not_above_its_threshold(name: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         Policy(**{f"{name}_above": 0.5, f"{name}_target": 0.6})
 
-    assert str(caught.value) == (
-        f"Policy.{name}_target (0.6) must not be above {name}_above (0.5)"
-    )
+    assert str(caught.value) == (f"Policy.{name}_target (0.6) must not be above {name}_above (0.5)")
     Policy(**{f"{name}_above": 0.5, f"{name}_target": 0.5})
 
 

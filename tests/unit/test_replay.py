@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from memtrace import ConfigurationError
-from memtrace.replay import open_session, play, read_session, turns
+from memtrace import ConfigurationError, measure_tokens
+from memtrace.replay import Sent, open_session, play, read_session, turns
 from memtrace.testing import capture
 
 HEADER = {"session_id": "s-1", "kind": "short_chat", "system": "Be brief."}
@@ -223,6 +223,65 @@ def test_a_turn_tells_memory_before_and_after(file: Path) -> None:
     assert span.name == "invoke_agent replay"
     assert span.attributes["memtrace.profile.before.tokens"] == turn.before.total_tokens
     assert span.attributes["memtrace.profile.after.tokens"] == turn.after.total_tokens
+
+
+OUTPUT = {"role": "tool", "tool_call_id": "c", "content": "src/a.py: one line of many\n" * 40}
+CALL = {
+    "role": "assistant",
+    "content": None,
+    "tool_calls": [
+        {"id": "c", "type": "function", "function": {"name": "read", "arguments": "{}"}}
+    ],
+}
+
+
+def test_a_turn_tells_what_the_loop_did(file: Path) -> None:
+    """
+    Each turn has its own reports, and with what they freed its totals add up.
+    """
+    steps = [message for _ in range(20) for message in (CALL, OUTPUT)]
+    recorded = read_session(write(file, HEADER, HELLO, *steps, REPLY, HELLO, *steps, REPLY))
+    raw = play(recorded, token_budget=100_000)
+    replay = play(recorded, token_budget=4_000)
+
+    assert raw.reports == ()
+    assert replay.reports == tuple(r for turn in replay.turns for r in turn.reports)
+    assert replay.passes == sum(turn.passes for turn in replay.turns) > 0
+    for turn, unhelped in zip(replay.turns, raw.turns, strict=True):
+        added = unhelped.after.total_tokens - unhelped.before.total_tokens
+        assert turn.freed_tokens == sum(r.tokens_freed for r in turn.reports) > 0
+        assert turn.after.total_tokens == turn.before.total_tokens + added - turn.freed_tokens
+    assert replay.over_budget == 0
+
+
+def test_tokens_sent_are_summed_over_model_calls(file: Path) -> None:
+    """
+    Each assistant's message is a model call, which is sent what stood before it.
+    """
+    recorded = read_session(write(file, HEADER, HELLO, CALL, OUTPUT, REPLY, HELLO, REPLY))
+    hello, call, output, reply = map(measure_tokens, (HELLO, CALL, OUTPUT, REPLY))
+    before = [hello, hello + call + output, hello + call + output + reply + hello]
+
+    replay = play(recorded, token_budget=100_000)
+
+    assert [turn.sent.calls for turn in replay.turns] == [2, 1]
+    assert replay.sent == Sent(3, sum(before), sum(before))
+    assert replay.sent.saved_share == 0
+    assert play(recorded, token_budget=400).sent.raw_tokens == sum(before)
+
+
+def test_what_cannot_be_kept_under_is_told(file: Path) -> None:
+    """
+    Moments over the budget are counted, with the reasons.
+    """
+    long = {"role": "user", "content": "word " * 100}
+    recorded = read_session(write(file, HEADER, long, REPLY, HELLO, REPLY, long, REPLY))
+
+    last = play(recorded, token_budget=60).turns[-1]
+
+    assert last.over_budget == 2
+    assert last.unreachable
+    assert all(reason.startswith("unreachable: ") for reason in last.unreachable)
 
 
 def test_turns_are_played_one_at_a_time(file: Path) -> None:

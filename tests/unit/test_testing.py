@@ -98,6 +98,21 @@ def test_spans_are_plain_data() -> None:
                 },
                 "events": [],
             },
+            {
+                "name": "memtrace.snapshot",
+                "parent": "memtrace.checkpoint look up",
+                "kind": "INTERNAL",
+                "status": "UNSET",
+                "message": None,
+                "attributes": {
+                    "memtrace.action.outcome": "effective",
+                    "memtrace.snapshot.id": "s2",
+                    "memtrace.snapshot.items": 1,
+                    "memtrace.snapshot.size": 5,
+                    "gen_ai.conversation.id": "s",
+                },
+                "events": [],
+            },
         ]
     )
 
@@ -133,7 +148,7 @@ def test_ids_and_times_on_request() -> None:
     with capture() as captured:
         answer(Session(), "why?")
 
-    outer, inner = captured.spans_as_dicts(normalise=False)
+    outer, inner, _snapshot = captured.spans_as_dicts(normalise=False)
     assert inner["parent_id"] == outer["span_id"]
     assert inner["trace_id"] == outer["trace_id"]
     assert outer["start_ns"] <= inner["start_ns"] <= inner["end_ns"] <= outer["end_ns"]
@@ -144,16 +159,21 @@ def test_the_tree_shows_what_is_below_what() -> None:
     """
     The tree lists names, each indented below its parent.
     """
-    with capture() as captured, checkpoint(Session(), "outer"):
+    session = Session()
+    session.history.append({"role": "user", "content": "hello"})
+    with capture() as captured, checkpoint(session, "outer"):
         answer(Session(), "a")
         answer(Session(), "b")
 
     assert captured.tree() == [
         "memtrace.checkpoint outer",
+        "  memtrace.snapshot",
         "  invoke_agent answer",
         "    memtrace.checkpoint look up",
+        "      memtrace.snapshot",
         "  invoke_agent answer",
         "    memtrace.checkpoint look up",
+        "      memtrace.snapshot",
     ]
 
 
