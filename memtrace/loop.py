@@ -39,13 +39,19 @@ def untidy(memory: Memory, tokens: LayerTokens, policy: Policy) -> bool:
     )
 
 
+def stopped(memory: Memory) -> bool:
+    """Whether the loop has stopped for this session, and not enough has changed since."""
+    tokens = sum(memory.measure())
+    return memory.record.stopped(tokens, memory.token_budget, memory.history.user_turns)
+
+
 def relieve(memory: Memory, policy: Policy, tell: Tell = schedule) -> list[ActionReport]:
     """One pass: run the plan, measuring after each action, until nothing is called for.
 
     A pass that is under way in another thread is enough; it is not joined.
     """
     record = memory.record
-    if record.stopped(sum(memory.measure()), memory.token_budget):
+    if stopped(memory):
         return []
     if not record.acting.acquire(blocking=False):
         return []
@@ -80,8 +86,7 @@ def tidy(memory: Memory, policy: Policy, tell: Tell = schedule) -> None:
         _act_by_name(memory, policy, "consolidate", consolidate_memory, tell)
     if memory.cache._due or tokens[2]:
         _act_by_name(memory, policy, "update_cache", update_cache, tell)
-    total = sum(memory.measure())
-    if total > lines.budget and not memory.record.stopped(total, memory.token_budget):
+    if sum(memory.measure()) > lines.budget and not stopped(memory):
         reason = "the run ended above the budget"
         report = _act(memory, policy, Action("cleanup", policy.cleanup_target, reason), tell)
         _judge(memory, [report], tell)
@@ -103,6 +108,7 @@ def watch_thresholds(memory: Memory, policy: Policy, tell: Tell = schedule) -> N
         points = monitor(memory.profile(), record.facts(), policy)
         fired = alerts(points, record.crossed)
         record.crossed = frozenset(point.name for point in points if point.crossed)
+        record.restless = bool(record.crossed)
     for alert in fired:
         fire(memory, alert, tell)
 
@@ -177,7 +183,7 @@ def _judge(memory: Memory, reports: list[ActionReport], tell: Tell) -> None:
     if not reports:
         return
     last = reports[-1]
-    if not memory.record.passed(last.outcome in ("effective", "no_op"), last.tokens_after):
+    if not memory.record.passed(last.outcome, last.tokens_after, memory.history.user_turns):
         return
     fire(
         memory,

@@ -233,7 +233,7 @@ class Memory:
                 tokens[0] > lines.restless_working
                 or sum(tokens) > lines.restless
                 or self.record.restless
-                or cache.restless
+                or (cache.restless and cache._uneasy(self.policy.cache_hit_rate_alert))
             )
 
     def measure(self) -> LayerTokens:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from .decide import LoopFacts
 from .policy import Policy
-from .values import ActionReport, Alert, Item
+from .values import ActionReport, Alert, Item, Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +59,11 @@ class Record:
         self._patience = policy.ineffective_passes
         self._least_gain = policy.least_gain
         self._ineffective = 0
-        self._stopped_at: int | None = None
+        self._stopped: tuple[int, int] | None = None
         self.restless = False
         self.runs = 0
+        self._fresh: set[str] = set()
+        self._fresh_in = 0
         self._window = policy.cleanup_window
         self._compressions: deque[tuple[int, int]] = deque(maxlen=policy.compression_window)
         self._cleaned_in: list[int] = []  # the run in which each late cleanup was
@@ -97,30 +100,46 @@ class Record:
         """A compression turned so many tokens into so many."""
         self._compressions.append((before, after))
 
+    def made(self, item_ids: Iterable[str]) -> None:
+        """A pass of the present run made these items: shorter forms of others."""
+        self._fresh = {*self.fresh(), *item_ids}
+        self._fresh_in = self.runs
+
+    def fresh(self) -> frozenset[str]:
+        """Ids of the items that passes of the present run made."""
+        return frozenset(self._fresh) if self._fresh_in == self.runs else frozenset()
+
     # --- stopping where it does not help ----------------------------------------------------
 
-    def passed(self, effective: bool, tokens_left: int) -> bool:
-        """A pass is over and left so many tokens. Tells whether the loop stops now."""
-        if effective:
-            self._ineffective = 0
-            self._stopped_at = None
+    def passed(self, outcome: Outcome, tokens_left: int, turns: int) -> bool:
+        """A pass is over and left so many tokens. Tells whether to say that the loop stops.
+
+        Args:
+            outcome: Of its last action.
+            turns: User turns in the history, ever.
+        """
+        if outcome in ("effective", "no_op"):
+            self._ineffective, self._stopped = 0, None
             return False
         self._ineffective += 1
-        if self._ineffective < self._patience:
-            return False
-        first = self._stopped_at is None
-        self._stopped_at = tokens_left
-        return first
+        before = self._stopped
+        # What was declined would be declined again; what fell short is tried once more.
+        if outcome == "declined" or self._ineffective >= self._patience:
+            self._stopped = tokens_left, turns
+        said = before is not None and self._ineffective > self._patience
+        return self._ineffective >= self._patience and not said
 
-    def stopped(self, tokens: int, budget: int) -> bool:
-        """Whether the loop is stopped, and memory has not grown enough since to try again.
+    def stopped(self, tokens: int, budget: int, turns: int) -> bool:
+        """Whether the loop is stopped, and memory has not changed enough since to try again.
 
-        Above the budget any growth is enough, unless what could not be freed was above it
-        already: then there is nothing to be won.
+        Enough is growth by the least gain; above the budget any growth that took it there, and a
+        new user turn, which leaves the one before it free to be made shorter.
         """
-        left = self._stopped_at
-        if left is None or tokens < left:
+        if self._stopped is None:
             return False
-        if left <= budget < tokens:
+        left, turns_then = self._stopped
+        if tokens < left:
+            return False
+        if tokens > budget and (left <= budget or turns != turns_then):
             return False
         return tokens - left < self._least_gain * budget

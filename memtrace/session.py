@@ -65,10 +65,7 @@ class Session(Memory):
     def _pressed(self) -> bool:
         if not config.current.enabled:
             return False
-        tokens = self.measure()
-        return self.lines.pressed(tokens) and not self.record.stopped(
-            sum(tokens), self.token_budget
-        )
+        return self.lines.pressed(self.measure()) and not loop.stopped(self)
 
     def _view(self) -> list[Any]:
         with self.lock:

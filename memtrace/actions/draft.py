@@ -32,6 +32,7 @@ class Draft:
         wanted: The target as given; ``target_total`` may be softened where it is out of reach.
         reached: False where it was.
         states: Tokens of agents' states, which nothing here can make fewer.
+        fresh: Ids of the items that the present run's passes made, not to be made again.
         changed: How many items were replaced, moved or dropped.
     """
 
@@ -55,6 +56,7 @@ class Draft:
             self.cached = list(memory.cache.items)
             self.active_runs = memory.active_runs()
             self.open_runs = frozenset(memory._open_runs)
+            self.fresh = memory.record.fresh()
         self.memory_before = self.total = profile.total_tokens
         self.working = profile.working_memory
         self.states = profile.agent_states
@@ -185,6 +187,19 @@ class Draft:
         self._edit(olds, commit)
         return True
 
+    def drop(self, places: Sequence[int]) -> None:
+        """Show nothing in place of messages; the originals stay reachable."""
+        olds = tuple(item for item in (self.history[place] for place in places) if item)
+        for place in places:
+            self.history[place] = None
+        self._shrunk(sum(item.tokens for item in olds), 0)
+
+        def commit() -> None:
+            for item in olds:
+                self._show(item, None)
+
+        self._edit(olds, commit)
+
     def store(self, item: Item, content: Any) -> bool:
         """Move a context to long-term memory, in the form given."""
         tokens = self.memory._count(content) if content is not item.content else item.tokens
@@ -242,6 +257,7 @@ class Draft:
             for layer in (memory.active_contexts, memory.archived_contexts):
                 held.update((item.id, item) for item in layer.items)
             changed = 0
+            made: list[str] = []
             for items, apply in self._changes:
                 if all(held.get(item.id) is item for item in items):
                     for item in items:
@@ -250,7 +266,9 @@ class Draft:
                     self._fresh.clear()
                     apply()
                     held.update((item.id, item) for item in self._fresh)
+                    made += [item.id for item in self._fresh]
                     changed += max(1, len(items))
+            memory.record.made(made)
             return changed
 
     def _edit(self, items: tuple[Item, ...], apply: Callable[[], None]) -> None:

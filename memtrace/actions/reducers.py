@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from ..messages import Call, rewrite, texts
+from ..messages import Call, rewrite, rewrite_arguments, texts
 from ..values import Item, Layer
 from .draft import DIGEST, Draft, Eligible
 from .pairs import Unit
@@ -134,11 +134,6 @@ def groups(draft: Draft, eligible: Eligible) -> None:
     _fold(draft, eligible, gather=told >= MANY_DIGESTS)
 
 
-def all_groups(draft: Draft, eligible: Eligible) -> None:
-    """The same where nothing else sufficed: earlier digests are gathered into one as well."""
-    _fold(draft, eligible, gather=True)
-
-
 def _fold(draft: Draft, eligible: Eligible, gather: bool) -> None:
     digest = _Digest(draft)
     for unit in draft.units:
@@ -170,6 +165,36 @@ def capped(draft: Draft, eligible: Eligible) -> None:
         if item is None or item.derived_from or not _may(draft, place, eligible):
             continue
         _cap(draft, place, limit)
+
+
+def squeezed(draft: Draft, eligible: Eligible) -> None:
+    """Cut every message that may be cut to a few lines, the largest first."""
+    sizes = [(item.tokens, place) for place, item in enumerate(draft.history) if item is not None]
+    for tokens, place in sorted(sizes, reverse=True):
+        if draft.relieved or tokens <= WORTH:
+            return
+        if _may(draft, place, eligible):
+            _cap(draft, place, WORTH)
+
+
+def arguments(draft: Draft, eligible: Eligible) -> None:
+    """Cut long texts inside calls' arguments, which stay valid."""
+    for place, fact in enumerate(draft.facts):
+        if draft.relieved:
+            return
+        item = draft.history[place]
+        if item is not None and fact.calls and _may(draft, place, eligible):
+            short = partial(cap, limit_chars=2 * WORTH, item_id=item.id)
+            draft.replace(place, rewrite_arguments(item.content, short))
+
+
+def dropped(draft: Draft, eligible: Eligible) -> None:
+    """Take whole turns and digests out of the view: where even a line about them is too much."""
+    for unit in draft.units:
+        if draft.relieved:
+            return
+        if _droppable(draft, unit, eligible):
+            draft.drop(unit.places)
 
 
 # --- outputs --------------------------------------------------------------------------------------
@@ -282,13 +307,16 @@ def _may(draft: Draft, place: int, eligible: Eligible) -> bool:
 
 def _droppable(draft: Draft, unit: Unit, eligible: Eligible) -> bool:
     items = [draft.history[place] for place in unit.places]
+    if all(item is None for item in items):
+        return False
     # An answer may come late, but not to a call that the user spoke after long ago.
     if unit.open_calls and not (
         unit.given_up and all(item is None or item.id not in draft.recent for item in items)
     ):
         return False
+    # Where a unit was folded in this draft, its first place holds the digest, the others nothing.
     return all(
-        item is not None and place not in draft.protected and eligible(item)
+        item is None or (place not in draft.protected and eligible(item))
         for place, item in zip(unit.places, items, strict=True)
     )
 
@@ -311,8 +339,11 @@ class _Digest:
 
     def close(self) -> None:
         places, self._places, self._freed = sorted(self._places), [], 0
-        if places:
-            self._draft.fold(places, self._message(places))
+        draft = self._draft
+        if places and draft.memory.token_budget - draft.irreducible < 3 * WORTH:
+            draft.drop(places)  # what must stay leaves no room even for a line
+        elif places:
+            draft.fold(places, self._message(places))
 
     def _message(self, places: list[int]) -> Any:
         draft = self._draft

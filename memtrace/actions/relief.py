@@ -14,16 +14,18 @@ from .draft import Draft, Eligible
 from .perform import Result, Tell, counted, perform, tell_event
 from .reducers import (
     Reducer,
-    all_groups,
+    arguments,
     capped,
     cold_cache,
     contexts,
+    dropped,
     duplicates,
     expired,
     groups,
     long_term,
     old_outputs,
     spill,
+    squeezed,
 )
 
 STRATEGY = "extractive"
@@ -33,7 +35,8 @@ _FIRST: tuple[Reducer, ...] = (expired, cold_cache)
 _INACTIVE: tuple[Reducer, ...] = (duplicates, old_outputs, contexts, groups)
 _OWN: tuple[Reducer, ...] = (duplicates, old_outputs, groups)
 _OTHERS: tuple[Reducer, ...] = (contexts, duplicates, old_outputs, groups)
-_RECENT: tuple[Reducer, ...] = (capped, old_outputs, all_groups)
+_RECENT: tuple[Reducer, ...] = (capped, old_outputs, groups)
+_LAST: tuple[Reducer, ...] = (squeezed, arguments, dropped)
 
 
 def trigger_cleanup(
@@ -56,7 +59,7 @@ def trigger_cleanup(
         reason: Why, for the report, the span and the metric.
         policy: The steps' constants; None: the session's.
         least_gain: Share of the budget that it must free, or it is declined and changes nothing,
-            unless memory is over budget. 0: it does what it can.
+            unless it takes memory back under the budget. 0: it does what it can.
         tell: Takes what async hooks still have to do.
 
     Returns:
@@ -80,7 +83,7 @@ def trigger_cleanup(
         if not draft.done:
             _reduce(draft, cleanup=True)
         if _not_worth_it(draft, least_gain):
-            return Result(declined=True, reached=False, reason=_shortfall(draft))
+            return _declined(draft)
         result = _committed(draft)
         removed = draft.freed
         with memory.lock:
@@ -172,7 +175,7 @@ def compress_memory(
             return Result()
         _reduce(draft, cleanup=False)
         if _not_worth_it(draft, least_gain):
-            return Result(declined=True, reached=False, reason=_shortfall(draft))
+            return _declined(draft)
         result = _committed(draft)
         went_in, came_out = draft.compressed_in, draft.compressed_out
         if went_in:
@@ -212,6 +215,11 @@ def _reduce(draft: Draft, *, cleanup: bool) -> None:
             _run(draft, (spill,), eligible)
     if cleanup:
         _run(draft, (long_term, cold_cache), lambda item: True)
+    if draft.total > draft.memory.token_budget:
+        # Above the budget a model call would fail: here even what this run's passes made goes.
+        _run(draft, _LAST, lambda item: True)
+        draft.fresh = frozenset()
+        _run(draft, _LAST, lambda item: True)
 
 
 def _soften(draft: Draft) -> None:
@@ -254,16 +262,30 @@ def _run(
     draft: Draft, steps: Iterable[Reducer], eligible: Eligible, *, only_inactive: bool = False
 ) -> None:
     active = draft.active_runs
+
+    def may(item: Item) -> bool:
+        if item.id in draft.fresh or (only_inactive and item.run_id in active):
+            return False
+        return eligible(item)
+
     for step in steps:
         if draft.done:
             return
-        step(draft, (lambda item: item.run_id not in active) if only_inactive else eligible)
+        step(draft, may)
 
 
 def _not_worth_it(draft: Draft, least_gain: float) -> bool:
     """Whether a pass would rewrite what a model has read for too little."""
     budget = draft.memory.token_budget
-    return draft.memory_before <= budget and draft.freed < least_gain * budget
+    needed = draft.memory_before > budget >= draft.irreducible
+    return not needed and draft.freed < least_gain * budget
+
+
+def _declined(draft: Draft) -> Result:
+    reason = f"it would free {draft.freed} tokens: too little for rewriting what a model has read"
+    if draft.memory_before > draft.memory.token_budget:
+        reason = f"{_shortfall(draft)}; {reason}"
+    return Result(declined=True, reached=False, reason=reason)
 
 
 def _committed(draft: Draft) -> Result:

@@ -70,7 +70,7 @@ class Cache(BaseLayer):
     used. Time is the session's clock, which setting the computer's clock does not move.
 
     Attributes:
-        restless: Whether it may want seeing to: it ever had deadlines or loaders, or missed often.
+        restless: Whether it can want seeing to: it ever had deadlines or loaders, or missed often.
 
     >>> from memtrace import Session
     >>> cache = Session().cache
@@ -273,6 +273,12 @@ class Cache(BaseLayer):
         if failed is not None:
             raise failed
         return loaded
+
+    def _uneasy(self, low_rate: float) -> bool:
+        """Whether there is something to do or to tell: something is due, or it misses often."""
+        tally = self._tally
+        low = tally.misses > _FEW and tally.hits < low_rate * (tally.hits + tally.misses)
+        return low or self._due
 
     @property
     def _due(self) -> bool:

@@ -15,6 +15,8 @@ from .base import BaseLayer, Tally, Wiring
 class History(BaseLayer):
     """Messages in order. Iterating yields messages; ``items`` yields their :class:`Item` forms.
 
+    ``user_turns`` counts the users' messages that ever came in.
+
     Takes any provider's message form. A message is the caller's own object and is never
     copied or changed; to change one that is held, :meth:`replace` it.
 
@@ -33,6 +35,7 @@ class History(BaseLayer):
         # where it was dropped). `sync` compares against the first, everybody reads the second.
         self._received: list[Any] = []
         self._shown: list[Item | None] = []
+        self.user_turns = 0
 
     # --- reading ----------------------------------------------------------------------------
 
@@ -160,6 +163,8 @@ class History(BaseLayer):
         self._received.append(message)
         self._shown.append(item)
         self._tally.enter(item.tokens)
+        if item.kind == "user":
+            self.user_turns += 1
 
     def _put(self, place: int, item: Item | None, *, added: bool = False) -> None:
         """Show something else, or nothing, in a place. Called under the lock."""
