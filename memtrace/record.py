@@ -43,6 +43,7 @@ class Record:
         snapshots: The last ones, oldest first.
         reports: What actions did lately, oldest first.
         alerts: What fired lately, oldest first.
+        crossed: Names of the thresholds that are crossed now.
         cleanups: How many cleanups this session had.
         runs: How many runs have ended.
         restless: Whether anything ever happened, so that thresholds are worth looking at.
@@ -54,7 +55,7 @@ class Record:
         self.snapshots: deque[Snapshot] = deque(maxlen=policy.keep_snapshots)
         self.reports: deque[ActionReport] = deque(maxlen=100)
         self.alerts: deque[Alert] = deque(maxlen=100)
-        self._crossed: frozenset[str] = frozenset()
+        self.crossed: frozenset[str] = frozenset()
         self.cleanups = 0
         self._patience = policy.ineffective_passes
         self._least_gain = policy.least_gain
@@ -67,17 +68,6 @@ class Record:
         self._window = policy.cleanup_window
         self._compressions: deque[tuple[int, int]] = deque(maxlen=policy.compression_window)
         self._cleaned_in: list[int] = []  # the run in which each late cleanup was
-
-    @property
-    def crossed(self) -> frozenset[str]:
-        """Names of the thresholds that are crossed now."""
-        return self._crossed
-
-    @crossed.setter
-    def crossed(self, names: frozenset[str]) -> None:
-        self._crossed = names
-        # What is crossed must be looked at again, or it would never be seen to be over.
-        self.restless = self.restless or bool(names)
 
     def facts(self) -> LoopFacts:
         """What monitoring asks of the loop."""

@@ -66,6 +66,8 @@ class Item:
         run_id: Number of the run that owns or last touched it; None outside any run.
         derived_from: Ids of the items that this one stands for; empty for an original.
         key: The name its owner gave it, if any.
+        facts: Of a message, what :func:`memtrace.messages.facts` read when it entered; None of
+            anything else.
     """
 
     id: str
@@ -82,6 +84,7 @@ class Item:
     run_id: int | None = None
     derived_from: tuple[str, ...] = ()
     key: str | None = None
+    facts: Any = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

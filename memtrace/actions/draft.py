@@ -96,7 +96,7 @@ class Draft:
     def facts(self) -> list[Facts]:
         """Facts of each message as it was found; replacing one keeps them."""
         return [
-            _NOTHING if item is None or item.kind == DIGEST else facts(item.content)
+            _NOTHING if item is None or item.kind == DIGEST else item.facts or facts(item.content)
             for item in self._found
         ]
 
@@ -269,7 +269,13 @@ class Draft:
                     made += [item.id for item in self._fresh]
                     changed += max(1, len(items))
             memory.record.made(made)
+            self.discard()
             return changed
+
+    def discard(self) -> None:
+        """Let go of the changes, which hold this draft: as cyclic garbage it would have to be
+        collected, and an event loop waits while that is done."""
+        self._changes.clear()
 
     def _edit(self, items: tuple[Item, ...], apply: Callable[[], None]) -> None:
         self._changes.append((items, apply))

@@ -370,6 +370,9 @@ def digest_text(lines: list[str], count: int, limit_chars: int) -> str:
     return "\n".join([_HEAD.format(count=count), *reversed(kept)])
 
 
+_GIST_FROM = 2000
+"""Characters of a dropped message that its line in a digest is made from."""
+
 _HEAD = "[{count} earlier messages left out]"
 
 
@@ -386,7 +389,9 @@ def _line(draft: Draft, place: int) -> str:
     if fact.results:
         found = " ".join(names_of(text)[:12])
         return f"→ {gist(found, 160)}" if found else ""
-    return f"{fact.kind}: {gist(extract(text, 0.25) if len(text) > 400 else text, 200)}"
+    return (
+        f"{fact.kind}: {gist(extract(text[:_GIST_FROM], 0.25) if len(text) > 400 else text, 200)}"
+    )
 
 
 def _waits(draft: Draft, end: int) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterable, Iterator
 
 from ..errors import ConfigurationError
@@ -203,8 +205,27 @@ def compress_memory(
 # --- the order in which things go -----------------------------------------------------------------
 
 
+_working = threading.Lock()
+"""Held while a draft is worked out. It is all Python, so two at a time are no faster; and several
+workers together would keep an event loop waiting for the interpreter one after the other."""
+
+
+def _after_fork() -> None:
+    global _working
+    _working = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 def _reduce(draft: Draft, *, cleanup: bool) -> None:
     """Every step on what is inactive; only if that does not suffice, on what is in use."""
+    with _working:
+        _reduce_in_order(draft, cleanup=cleanup)
+
+
+def _reduce_in_order(draft: Draft, *, cleanup: bool) -> None:
     for eligible, steps in _levels(draft):
         if steps is _RECENT:
             _soften(draft)
@@ -282,6 +303,7 @@ def _not_worth_it(draft: Draft, least_gain: float) -> bool:
 
 
 def _declined(draft: Draft) -> Result:
+    draft.discard()
     reason = f"it would free {draft.freed} tokens: too little for rewriting what a model has read"
     if draft.memory_before > draft.memory.token_budget:
         reason = f"{_shortfall(draft)}; {reason}"

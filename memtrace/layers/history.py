@@ -147,16 +147,18 @@ class History(BaseLayer):
         wiring = self._wiring
         run_id, agent = wiring.owner()
         now = wiring.now()
+        told = facts(message)
         return Item(
             id=wiring.new_id("m"),
             layer=self.layer,
-            kind=facts(message).kind,
+            kind=told.kind,
             content=message,
             tokens=wiring.count(message),
             created_at=now,
             last_used_at=now,
             agent=agent,
             run_id=run_id,
+            facts=told,
         )
 
     def _push(self, message: Any, item: Item) -> None:

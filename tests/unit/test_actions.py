@@ -174,6 +174,21 @@ def test_a_cleanup_takes_the_cold_cache_before_the_conversation() -> None:
     assert session.history.messages()[:7] == [TASK, *calls(3)]
 
 
+def test_a_cleanup_may_store_and_drop_in_one_pass() -> None:
+    """
+    A context that goes to long-term memory, and out of it, in the same pass is gone: the report
+    says what is left.
+    """
+    session = Session(token_budget=2_000)
+    items = [session.active_contexts.add(prose(n, 12), key=f"doc{n}") for n in range(8)]
+
+    report = trigger_cleanup(session, 0.05)
+
+    assert report.outcome == "effective"
+    assert session.recount().total_tokens == report.tokens_after <= 100
+    assert all(session.original(item.id) is item.content for item in items)
+
+
 def test_a_cleanup_takes_long_term_memory_when_all_else_is_not_enough() -> None:
     """
     What was consolidated is dropped last, oldest first, and stays reachable.
@@ -502,6 +517,19 @@ def test_the_cache_is_swept_stretched_and_loaded() -> None:
     assert stretched.expires_at > often.expires_at + 50  # type: ignore[operator]
 
 
+def test_a_value_whose_time_is_over_at_once_is_not_counted() -> None:
+    """
+    A value put with less time to live than putting it takes leaves nothing behind.
+    """
+    session = Session()
+
+    session.cache.put("gone", "gone " * 9, ttl_s=1e-12)
+
+    assert (len(session.cache), session.cache.tokens) == (0, 0)
+    assert session.cache.items == ()
+    assert_exact(session)
+
+
 def test_a_value_is_stretched_once_for_its_uses() -> None:
     """
     Updating again without new uses gives no more time to live.
@@ -514,6 +542,23 @@ def test_a_value_is_stretched_once_for_its_uses() -> None:
     update_cache(session)
 
     assert update_cache(session).outcome == "no_op"
+
+
+def test_a_value_that_stays_in_use_never_lives_longer_than_twice_its_life() -> None:
+    """
+    Stretched again and again, a value has at most twice the life it was put with before it.
+    """
+    session = Session()
+    session.cache.put("often", "y", ttl_s=100)
+
+    for _ in range(5):
+        for _ in range(3):
+            session.cache.get("often")
+        update_cache(session)
+
+        (item,) = session.cache.items
+        assert item.expires_at is not None
+        assert item.expires_at <= Memory.now() + 200
 
 
 def test_a_loader_that_fails_is_reported_and_the_others_run() -> None:
@@ -1023,7 +1068,7 @@ for n in range(40):
     session.active_contexts.add(text, key=f"k{n}")
 for target in (.8, .5, .2):
     compress_memory(session, target)
-print(json.dumps([session.history.messages(), [i.content for i in session.archived_contexts]]))
+    print(json.dumps([session.history.messages(), [i.content for i in session.archived_contexts]]))
 """
 
 
@@ -1040,7 +1085,7 @@ def test_the_outcome_does_not_depend_on_the_hash_seed() -> None:
         outcomes.add(done.stdout)
 
     assert len(outcomes) == 1
-    assert b"left out" in outcomes.pop()
+    assert len(outcomes.pop()) > 10_000
 
 
 def test_a_changed_message_stays_as_it_was_given() -> None:
