@@ -22,7 +22,7 @@ from . import config, loop
 from .hooks import Hooks, schedule
 from .memory import RUN, Memory
 from .policy import Policy
-from .record import Record
+from .record import Record, Snapshot
 from .telemetry import metrics, names, spans
 from .values import Event, LayerTokens, MemoryProfile, Stage, TokenBudget
 
@@ -107,6 +107,7 @@ class Run:
         pending: What async hooks still have to do; the async shell awaits it.
         work_waits: Whether the loop has work to do now.
         restored: Whether memory was put back to a checkpoint's snapshot.
+        snapshot: A checkpoint's own.
     """
 
     # Defaults stand in the class: what a run does not need, it does not set.
@@ -116,6 +117,7 @@ class Run:
     pending: list[Awaitable[None]] | None = None
     work_waits: bool = False
     restored: bool = False
+    snapshot: Snapshot | None = None
     _before: LayerTokens | None = None
     _after: LayerTokens | None = None
     _ended: bool = False
@@ -185,7 +187,7 @@ class Run:
             self._after = self.memory.measure()
 
     def _enter_checkpoint(self, memory: Memory, policy: Policy, tell: Any) -> None:
-        loop.enter_checkpoint(memory, policy, self._spec.name, tell)
+        self.snapshot = loop.enter_checkpoint(memory, policy, self._spec.name, tell)
 
     @property
     def policy(self) -> Policy | None:
@@ -232,7 +234,9 @@ class Run:
         memory = self.memory
         if memory is not None and self.run_id is not None:
             try:
-                self._after, self._restless = memory.close_run(self.run_id)
+                self._after, restless = memory.close_run(self.run_id)
+                # Lines are the session's own: under another policy everything is looked at.
+                self._restless = restless or self._spec.policy is not None
                 if self._restless and error is None and self._spec.is_agent:
                     self.work_waits = isinstance(memory, Memory) and loop.untidy(
                         memory, self._after, self._spec.policy or memory.policy

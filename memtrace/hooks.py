@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import ContextVar
 from functools import cache, partial
 from importlib.metadata import entry_points
@@ -123,7 +123,7 @@ class Hooks:
                 try:
                     result = hook(event)
                     if inspect.isawaitable(result):
-                        pending.append(self._finish(hook, event, result, started))
+                        pending.append(_Pending(result, self._finish(hook, event, result, started)))
                         continue
                 except Exception as error:
                     self._report(hook, event, started, error)
@@ -214,8 +214,36 @@ def _loop_runs() -> bool:
     return True
 
 
+class _Pending:
+    """What an async hook still has to do: awaited once, or closed."""
+
+    __slots__ = ("_finish", "_hook")
+
+    def __init__(self, hook: Any, finish: Coroutine[Any, Any, None]) -> None:
+        self._hook = hook
+        self._finish = finish
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self._finish.__await__()
+
+    def close(self) -> None:
+        """Let go of it without a warning that it was never awaited."""
+        self._finish.close()
+        close = getattr(self._hook, "close", None)
+        if close is not None:
+            close()
+
+
 def schedule(pending: list[Awaitable[None]]) -> None:
     """Let async hooks of a synchronous run finish on the running loop."""
+    if not _loop_runs():
+        for awaitable in pending:
+            getattr(awaitable, "close", lambda: None)()
+        spans.failure(
+            "async hook",
+            ConfigurationError("an async hook was left out: no event loop runs in this thread"),
+        )
+        return
     for awaitable in pending:
         task = asyncio.ensure_future(awaitable)
         _scheduled.add(task)

@@ -269,7 +269,6 @@ class checkpoint:  # noqa: N801 (used as a keyword would be)
 
     def _enter(self) -> None:
         if self._run is not None:
-            self._snapshot = self._session.latest_snapshot
             attach(self._run.context)
 
     def _leave(self, error: BaseException | None) -> Run | None:
@@ -280,8 +279,8 @@ class checkpoint:  # noqa: N801 (used as a keyword would be)
         # another context than it was entered in, where the token means nothing.
         if current_run() is run:
             attach(self._outer)
-        if error is not None and self._rollback and self._snapshot is not None:
-            self._session.restore(self._snapshot)
+        if error is not None and self._rollback and run.snapshot is not None:
+            self._session.restore(run.snapshot)
             run.restored = True
         return run
 

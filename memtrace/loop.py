@@ -7,6 +7,7 @@ session before a model call; everything here is synchronous, and may run in a wo
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any
 
 from opentelemetry.trace import get_current_span
@@ -24,6 +25,7 @@ from .decide import LoopFacts, alerts, monitor, plan
 from .hooks import schedule
 from .memory import Memory
 from .policy import Policy
+from .record import Snapshot
 from .telemetry import names, spans
 from .telemetry.alerts import tell as tell_alert
 from .values import Action, ActionReport, Alert, Event, LayerTokens, MemoryProfile, Stage
@@ -46,15 +48,16 @@ def stopped(memory: Memory) -> bool:
 
 
 def relieve(memory: Memory, policy: Policy, tell: Tell = schedule) -> list[ActionReport]:
-    """One pass: run the plan, measuring after each action, until nothing is called for.
-
-    A pass that is under way in another thread is enough; it is not joined.
-    """
+    """One pass: run the plan, measuring after each action, until nothing is called for."""
     record = memory.record
     if stopped(memory):
         return []
-    if not record.acting.acquire(blocking=False):
+    # Under the budget a pass that is under way elsewhere is enough. Above it, it is waited for:
+    # what a model is sent must fit. A hook within a pass waits for nothing.
+    over = sum(memory.measure()) > memory.token_budget
+    if record.acting_thread == get_ident() or not record.acting.acquire(blocking=over):
         return []
+    record.acting_thread = get_ident()
     try:
         if not policy.acts:
             _tell_plan(plan(memory.profile(), policy))
@@ -75,6 +78,7 @@ def relieve(memory: Memory, policy: Policy, tell: Tell = schedule) -> list[Actio
         _judge(memory, reports, tell)
         return reports
     finally:
+        record.acting_thread = None
         record.acting.release()
 
 
@@ -92,13 +96,17 @@ def tidy(memory: Memory, policy: Policy, tell: Tell = schedule) -> None:
         _judge(memory, [report], tell)
 
 
-def enter_checkpoint(memory: Memory, policy: Policy, name: str, tell: Tell = schedule) -> None:
-    """What runs on entering a checkpoint: a snapshot, then room is made."""
-    create_memory_snapshot(memory, name, tell=tell)
+def enter_checkpoint(
+    memory: Memory, policy: Policy, name: str, tell: Tell = schedule
+) -> Snapshot | None:
+    """What runs on entering a checkpoint: a snapshot, which is returned, then room is made."""
+    taken: list[Snapshot] = []
+    create_memory_snapshot(memory, name, tell=tell, taken=taken)
     if policy.acts:
         cleanup_expired_items(memory, tell=tell)
         if policy.lines(memory.budget).pressed(memory.measure()):
             relieve(memory, policy, tell)
+    return taken[0] if taken else None
 
 
 def watch_thresholds(memory: Memory, policy: Policy, tell: Tell = schedule) -> None:

@@ -130,7 +130,7 @@ class Memory:
         wiring = Wiring(self.lock, self._count, now, self._owner, self._new_id)
         self.active_contexts = Contexts(Layer.WORKING_MEMORY, wiring, working)
         self.archived_contexts = Contexts(Layer.LONG_TERM_MEMORY, wiring, stored)
-        self.cache = Cache(wiring, cache, budget.limit(Layer.CACHE))
+        self.cache = Cache(wiring, cache, budget.limit(Layer.CACHE), self.policy.much_used)
         self.agents = Agents(wiring, agents)
         self.history = History(wiring, history)
         self.layers = (
@@ -212,6 +212,8 @@ class Memory:
             self._admit()
         with self.lock:
             run_id = next(self._run_ids)
+            if not self._open_runs:
+                self.record.outer_runs += 1
             self._open_runs.add(run_id)
             tokens = self._measure()
             lines = self.lines

@@ -163,11 +163,22 @@ class Policy:
                 )
         for name in ("hook_slow_s", "archive_after_s", "retention_review_s"):
             value = getattr(self, name)
-            if not isinstance(value, (int, float)) or not value > 0:
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not number or not value > 0:
                 raise ConfigurationError(
                     f"Policy.{name} must be a number of seconds above 0, got {value!r}"
                 )
         self._check_targets()
+        if not isinstance(self.acts, bool):
+            raise ConfigurationError(f"Policy.acts must be True or False, got {self.acts!r}")
+        self._check_actions()
+
+    def _check_actions(self) -> None:
+        if not isinstance(self.actions, Mapping) or not all(map(callable, self.actions.values())):
+            raise ConfigurationError(
+                "Policy.actions must map names of actions to callables, for example "
+                f"actions={{'compress': my_compress}}; got {self.actions!r}"
+            )
         unknown = set(self.actions) - set(REPLACEABLE)
         if unknown:
             raise ConfigurationError(

@@ -39,6 +39,7 @@ class Record:
 
     Attributes:
         acting: Held while a pass runs, so that two never work on one session together.
+        acting_thread: Which thread holds it.
         originals: What was replaced or dropped, by id.
         snapshots: The last ones, oldest first.
         reports: What actions did lately, oldest first.
@@ -46,11 +47,13 @@ class Record:
         crossed: Names of the thresholds that are crossed now.
         cleanups: How many cleanups this session had.
         runs: How many runs have ended.
+        outer_runs: How many runs have begun while no other was open.
         restless: Whether anything ever happened, so that thresholds are worth looking at.
     """
 
     def __init__(self, policy: Policy) -> None:
         self.acting = threading.Lock()
+        self.acting_thread: int | None = None
         self.originals: dict[str, Item] = {}
         self.snapshots: deque[Snapshot] = deque(maxlen=policy.keep_snapshots)
         self.reports: deque[ActionReport] = deque(maxlen=100)
@@ -61,8 +64,10 @@ class Record:
         self._least_gain = policy.least_gain
         self._ineffective = 0
         self._stopped: tuple[int, int] | None = None
+        self._said = False
         self.restless = False
         self.runs = 0
+        self.outer_runs = 0
         self._fresh: set[str] = set()
         self._fresh_in = 0
         self._window = policy.cleanup_window
@@ -93,11 +98,11 @@ class Record:
     def made(self, item_ids: Iterable[str]) -> None:
         """A pass of the present run made these items: shorter forms of others."""
         self._fresh = {*self.fresh(), *item_ids}
-        self._fresh_in = self.runs
+        self._fresh_in = self.outer_runs
 
     def fresh(self) -> frozenset[str]:
         """Ids of the items that passes of the present run made."""
-        return frozenset(self._fresh) if self._fresh_in == self.runs else frozenset()
+        return frozenset(self._fresh) if self._fresh_in == self.outer_runs else frozenset()
 
     # --- stopping where it does not help ----------------------------------------------------
 
@@ -109,15 +114,15 @@ class Record:
             turns: User turns in the history, ever.
         """
         if outcome in ("effective", "no_op"):
-            self._ineffective, self._stopped = 0, None
+            self._ineffective, self._stopped, self._said = 0, None, False
             return False
         self._ineffective += 1
-        before = self._stopped
-        # What was declined would be declined again; what fell short is tried once more.
-        if outcome == "declined" or self._ineffective >= self._patience:
-            self._stopped = tokens_left, turns
-        said = before is not None and self._ineffective > self._patience
-        return self._ineffective >= self._patience and not said
+        if self._ineffective < self._patience:
+            return False
+        self._stopped = tokens_left, turns
+        # What was declined may pay later; only what cannot be reached is worth an alarm, once.
+        said, self._said = self._said, self._said or outcome == "ineffective"
+        return outcome == "ineffective" and not said
 
     def stopped(self, tokens: int, budget: int, turns: int) -> bool:
         """Whether the loop is stopped, and memory has not changed enough since to try again.

@@ -55,17 +55,18 @@ class Session(Memory):
     async def amessages(self) -> list[Any]:
         """The same as :meth:`messages`, with the work off the event loop."""
         if self._pressed():
-            tell = self._tell()
-            await to_thread(loop.relieve, self, self._run_policy(), tell)
-            run = current_run()
-            while run is not None and run.pending:
-                await run.pending.pop(0)
+            pending: list[Awaitable[None]] = []
+            await to_thread(loop.relieve, self, self._run_policy(), pending.extend)
+            for hook in pending:
+                await hook
         return self._view()
 
     def _pressed(self) -> bool:
         if not config.current.enabled:
             return False
-        return self.lines.pressed(self.measure()) and not loop.stopped(self)
+        policy = self._run_policy()
+        lines = self.lines if policy is self.policy else policy.lines(self.budget)
+        return lines.pressed(self.measure()) and not loop.stopped(self)
 
     def _view(self) -> list[Any]:
         with self.lock:

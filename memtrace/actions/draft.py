@@ -32,7 +32,7 @@ class Draft:
         wanted: The target as given; ``target_total`` may be softened where it is out of reach.
         reached: False where it was.
         states: Tokens of agents' states, which nothing here can make fewer.
-        fresh: Ids of the items that the present run's passes made, not to be made again.
+        fresh: Ids of the items that the present run's passes made.
         changed: How many items were replaced, moved or dropped.
     """
 

@@ -68,9 +68,19 @@ def update_cache(memory: Memory, *, tell: Tell = schedule) -> ActionReport:
 
 
 def create_memory_snapshot(
-    memory: Memory, name: str | None = None, *, tell: Tell = schedule
+    memory: Memory,
+    name: str | None = None,
+    *,
+    tell: Tell = schedule,
+    taken: list[Snapshot] | None = None,
 ) -> ActionReport:
     """Keep memory as it is now, for :meth:`Session.restore`; the newest is the last listed.
+
+    Args:
+        memory: The session.
+        name: For finding it again; None: its id.
+        tell: Takes what async hooks still have to do.
+        taken: Where the snapshot itself is put.
 
     Returns:
         A report, ``effective``.
@@ -80,6 +90,8 @@ def create_memory_snapshot(
         snapshot = take(memory, name)
         with memory.lock:
             memory.record.snapshots.append(snapshot)
+        if taken is not None:
+            taken.append(snapshot)
         return Result(
             items=snapshot.items,
             reason=snapshot.name,

@@ -173,7 +173,8 @@ def squeezed(draft: Draft, eligible: Eligible) -> None:
     for tokens, place in sorted(sizes, reverse=True):
         if draft.relieved or tokens <= WORTH:
             return
-        if _may(draft, place, eligible):
+        item = draft.history[place]
+        if item is not None and item.kind != DIGEST and _may(draft, place, eligible):
             _cap(draft, place, WORTH)
 
 
@@ -348,12 +349,13 @@ class _Digest:
     def _message(self, places: list[int]) -> Any:
         draft = self._draft
         items = [item for item in (draft.history[place] for place in places) if item is not None]
-        room = 3 * int(draft.memory.token_budget * draft.policy.digest_share)
+        told = sum(i.tokens for i in draft.history if i is not None and i.kind == DIGEST)
+        room = 3 * max(0, int(draft.memory.token_budget * draft.policy.digest_share) - told)
         held = sum(len(_text_of(item.content)) for item in items)
         text = digest_text(
             [_line(draft, place) for place in places],
             sum(len(item.derived_from) or 1 for item in items),
-            min(room, held // 4),
+            min(room // 2, held // 4),  # the other half is left for the digests to come
         )
         return _spoken(draft, text, "assistant" if _waits(draft, places[0]) else "user")
 

@@ -12,7 +12,7 @@ from ..memory import Memory, current_run
 from ..policy import Policy
 from ..telemetry import metrics, names
 from ..values import ActionReport, Item
-from .draft import Draft, Eligible
+from .draft import DIGEST, Draft, Eligible
 from .perform import Result, Tell, counted, perform, tell_event
 from .reducers import (
     Reducer,
@@ -285,9 +285,9 @@ def _run(
     active = draft.active_runs
 
     def may(item: Item) -> bool:
-        if item.id in draft.fresh or (only_inactive and item.run_id in active):
-            return False
-        return eligible(item)
+        if item.kind == DIGEST and item.id in draft.fresh:
+            return False  # no run puts the same message into two digests
+        return eligible(item) and not (only_inactive and item.run_id in active)
 
     for step in steps:
         if draft.done:
@@ -305,9 +305,10 @@ def _not_worth_it(draft: Draft, least_gain: float) -> bool:
 def _declined(draft: Draft) -> Result:
     draft.discard()
     reason = f"it would free {draft.freed} tokens: too little for rewriting what a model has read"
-    if draft.memory_before > draft.memory.token_budget:
-        reason = f"{_shortfall(draft)}; {reason}"
-    return Result(declined=True, reached=False, reason=reason)
+    if draft.irreducible <= draft.wanted:
+        return Result(declined=True, reached=False, reason=reason)
+    # No pass of any size would reach it: that is no judgement, and worth an alarm.
+    return Result(reached=False, reason=f"{_shortfall(draft)}; {reason}")
 
 
 def _committed(draft: Draft) -> Result:

@@ -81,13 +81,16 @@ class Cache(BaseLayer):
 
     layer = Layer.CACHE
 
-    def __init__(self, wiring: Wiring, tally: Tally, limit_tokens: int) -> None:
+    def __init__(self, wiring: Wiring, tally: Tally, limit_tokens: int, often: int = 3) -> None:
         super().__init__(wiring, tally)
+        self._often = often  # uses from which on a value lives longer
+        self._stretchable = False
         self.restless = False
         self._evictions = self._expirations = self._rejected = 0
         self._soonest = inf  # the earliest expiry held: nothing is due before it
         self._held: OrderedDict[Hashable, Item] = OrderedDict()  # longest unused first
         self._uses: dict[Hashable, int] = {}
+        self._lives: dict[Hashable, float] = {}  # seconds to live as given
         self._loaders: dict[Hashable, Callable[[], Any]] = {}
         self._shelf = _Shelf(limit_tokens, wiring.now, self._left)
 
@@ -176,6 +179,8 @@ class Cache(BaseLayer):
             self._shelf[key] = item
             self._tally.added += tokens
             self._keep(key, item)
+            if ttl_s is not None:
+                self._lives[key] = ttl_s
         return item
 
     def get(self, key: Hashable, default: Any = None) -> Any:
@@ -189,7 +194,9 @@ class Cache(BaseLayer):
                 return default
             self._tally.hits += 1
             self._held.move_to_end(key)
-            self._uses[key] = self._uses.get(key, 0) + 1
+            uses = self._uses[key] = self._uses.get(key, 0) + 1
+            if uses == self._often and item.expires_at is not None:
+                self._stretchable = True
             return item.content
 
     def loader(
@@ -243,14 +250,14 @@ class Cache(BaseLayer):
     def _stretch(self, often: int) -> int:
         """Double the time to live of values used often since they were put. Tells how many."""
         stretched = 0
+        self._stretchable = False
         now = self._wiring.now()
         for key, uses in list(self._uses.items()):
             item = self._held.get(key)
             if uses < often or item is None or item.expires_at is None:
                 continue
-            life = item.expires_at - item.last_used_at
-            longer = replace(item, expires_at=now + 2 * life, last_used_at=now - life)
-            # Once per putting: twice its life from now on, whatever follows.
+            # Twice its life from now on, however often that happens.
+            longer = replace(item, expires_at=now + 2 * self._lives[key], last_used_at=now)
             self._shelf[key] = self._held[key] = longer
             self._uses[key] = 0
             stretched += 1
@@ -283,7 +290,7 @@ class Cache(BaseLayer):
     @property
     def _due(self) -> bool:
         """Whether :func:`memtrace.update_cache` would find something to do."""
-        if self._soonest <= self._wiring.now():
+        if self._stretchable or self._soonest <= self._wiring.now():
             return True
         return any(key not in self._shelf for key in self._loaders) if self._loaders else False
 
@@ -315,6 +322,7 @@ class Cache(BaseLayer):
         if self._shelf.pop(key, None) is not None:
             self._tally.leave(self._held.pop(key).tokens)
             self._uses.pop(key, None)
+            self._lives.pop(key, None)
 
     def _forget(self, item: Item) -> None:
         """Drop an item, if it is still the one under its key."""
@@ -329,6 +337,7 @@ class Cache(BaseLayer):
             return
         self._tally.leave(item.tokens)
         self._uses.pop(key, None)
+        self._lives.pop(key, None)
         if expired:
             self._expirations += 1
         else:

@@ -180,10 +180,30 @@ class History(BaseLayer):
                 self._tally.added -= item.tokens
 
     def _truncate(self, length: int) -> None:
+        cut = length < len(self._shown) and self._shown[length] is None
         for item in self._shown[length:]:
             if item is not None:
                 self._tally.leave(item.tokens)
         del self._received[length:], self._shown[length:]
+        if cut:
+            self._unfold()
+
+    def _unfold(self) -> None:
+        """Show again what was folded together with messages that are gone now.
+
+        What comes next may answer a call among them.
+        """
+        place = len(self._shown)
+        while place and self._shown[place - 1] is None:
+            place -= 1
+        if (
+            place
+            and (before := self._shown[place - 1]) is not None
+            and len(before.derived_from) > 1
+        ):
+            place -= 1
+        for index in range(place, len(self._shown)):
+            self._put(index, self._item(self._received[index]), added=False)
 
     def _place(self, index: int) -> int:
         """Position in the two lists of the message at ``index`` of the view."""

@@ -359,7 +359,7 @@ def test_replay_names_what_cannot_be_reached(tmp_path: Path) -> None:
     """
     Where a budget is too small for what must stay, moments over it are counted, and why.
     """
-    done = invoke("replay", "--budget", "30", session_file(tmp_path / "a.jsonl", turns=6))
+    done = invoke("replay", "--budget", "8", session_file(tmp_path / "a.jsonl", turns=6))
 
     assert done.exit_code == 0, done.output
     assert re.search(r" over ×\d+ *$| over ×\d+ ", done.output, re.M)

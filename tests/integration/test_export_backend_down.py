@@ -196,4 +196,4 @@ def test_the_example_runs_without_a_backend(root: Path, refused: str) -> None:
 
     assert done.returncode == 0, done.stderr
     assert done.stdout == "Within a day.\n"
-    assert "2 of 2 spans" in done.stderr
+    assert "3 of 3 spans" in done.stderr

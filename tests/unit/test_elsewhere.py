@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -146,7 +147,7 @@ def test_a_reused_tool_call_id_never_pairs_with_the_wrong_result() -> None:
 
     shown = session.history.messages()
     assert problems(session) == []
-    for asked, answered in zip(shown, shown[1:], strict=False):
+    for asked, answered in pairwise(shown):
         if asked.get("tool_calls") and "module_" in str(answered["content"]):
             number = json.loads(asked["tool_calls"][0]["function"]["arguments"])["path"][:-3]
             assert f"module_{number}/" in answered["content"]

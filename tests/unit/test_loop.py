@@ -346,24 +346,37 @@ def test_a_body_that_raises_is_profiled_and_nothing_more() -> None:
     assert [alert.threshold for alert in session.alerts] == ["token_budget_usage"]
 
 
-def test_a_runs_own_policy_holds_before_within_and_after_it() -> None:
+def test_a_runs_own_policy_holds_for_its_model_calls() -> None:
     """
-    Constants given to ``managed_agent`` are the ones by which its runs are held.
+    Constants given to ``managed_agent`` are those by which ``messages`` acts in its runs.
     """
-    early = Policy(consolidate_above=0.1, compress_above=0.4, compress_target=0.3)
     session = filled(0.3)
-    session.active_contexts.add("word " * int(0.15 * session.budget.limits[0]), key="doc")
 
-    @managed_agent(policy=early)
+    @managed_agent(policy=Policy(compress_above=0.4, compress_target=0.3))
     def body(session: Session) -> None:
         session.history.extend(m for n in range(50, 65) for m in pair(n))
         assert utilization(session) > 0.4
         session.messages()
-        assert actions(session) == ["compress"]
 
     body(session)
 
-    assert actions(session) == ["compress", "consolidate"]
+    assert actions(session) == ["compress"]
+    assert utilization(session) <= 0.3
+
+
+def test_a_runs_own_policy_holds_after_it() -> None:
+    """
+    They are those by which it is tidied up after its runs, too.
+    """
+    session = Session()
+    session.active_contexts.add("word " * 20_000)
+
+    @managed_agent(policy=Policy(consolidate_above=0.1))
+    def body(session: Session) -> None: ...
+
+    body(session)
+
+    assert actions(session) == ["consolidate"]
 
 
 def test_an_abandoned_generators_run_waits_for_the_next_one() -> None:
@@ -411,9 +424,9 @@ def test_a_checkpoint_that_fails_rolls_back_where_asked() -> None:
     """
     session = filled(0.5)
     before = session.profile(), session.history.messages()
-    error = ValueError("the step's own")
+    error = KeyError("the step's own")
 
-    with pytest.raises(ValueError, match="own") as caught, checkpoint(session, rollback=True):
+    with pytest.raises(KeyError) as caught, checkpoint(session, rollback=True):  # noqa: PT012
         session.history.clear()
         session.active_contexts.add("new")
         raise error
@@ -482,7 +495,7 @@ async def test_an_async_checkpoint_does_the_same() -> None:
     """
     session = filled(0.82)
 
-    with pytest.raises(ValueError, match="own"):
+    with pytest.raises(ValueError, match="own"):  # noqa: PT012
         async with checkpoint(session, "step", rollback=True):
             assert utilization(session) <= 0.70
             raise ValueError("own")

@@ -340,7 +340,9 @@ def test_threads_load_a_vocabulary_once() -> None:
     assert len({id(counter._count) for counter in counters}) == 1
 
 
-@pytest.mark.parametrize("content", [b"not gzip", gzip.compress(b"YQ== 0\n"), b""])
+@pytest.mark.parametrize(
+    "content", [b"not gzip", gzip.compress(b"YQ== 0\n"), b""], ids=["text", "other", "empty"]
+)
 def test_a_damaged_vocabulary_is_refused(tmp_path: Path, content: bytes) -> None:
     """
     A file that is not the published vocabulary raises, naming the remedy.
