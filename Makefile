@@ -12,7 +12,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
-# It looks at the packages of the first `python` on the path; --verifytypes ignores --pythonpath.
+# It looks at the packages of the first `python` on the path.
 PYRIGHT = PATH="$(abspath $(BIN)):$$PATH" pyright
 SOURCES := pyproject.toml memtrace/_version.py
 
@@ -36,7 +36,6 @@ lint: $(VENV)/.dev
 types: $(VENV)/.dev
 	$(BIN)/mypy
 	$(PYRIGHT)
-	$(PYRIGHT) --verifytypes memtrace --ignoreexternal
 
 floors: $(VENV)/.dev
 	$(BIN)/lint-imports --no-logo --no-cache

@@ -16,8 +16,8 @@ before each assistant's message: a model call. Counts of what must not happen, o
   again. *Later*: runs in which what an earlier run had replaced was. Of all second times: a digest
   taken into another *digest*, or a *stub* or cut taken into one or made shorter.
 - *Small gains*: passes that gained less than 2% of the budget, as a share of passes. A pass is all
-  cleaning up and compressing before one model call, before one run, or after one; what was declined
-  changed nothing, and is none.
+  cleaning up and compressing before one model call, before one run, or after one; what
+  changed nothing is none.
 - *Common prefix*: tokens of the messages that two consecutive views begin with alike / tokens of
   the earlier view; the mean of a session, and of coding agents' sessions at 50% the median.
 """
@@ -119,8 +119,8 @@ class Watcher:
     def _settle(self, before: MemoryProfile) -> None:
         """Look at the pass that was just done, if there was one."""
         reports, self._reports = self._reports, []
-        # What is declined changes nothing: it is no pass.
-        reports = [report for report in reports if report.outcome != "declined"]
+        # What was declined, or given up before it changed anything, is no pass.
+        reports = [report for report in reports if report.items]
         if not reports:
             return
         session, counts = self.session, self.found.counts

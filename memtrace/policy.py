@@ -100,8 +100,9 @@ class Policy:
         least_gain: A pass that would free less than this share of the budget is declined, unless
             memory is over budget; and memory must have grown by as much before a loop that
             stopped tries again. Source: rewriting a view breaks the provider's prompt cache;
-            over recorded coding sessions at half their size a twentieth kept .90 of the view
-            common to consecutive model calls, a fiftieth .89.
+            over recorded coding sessions at half their size .08 kept .90 of the view common to
+            consecutive model calls, .05 kept .89. It does not hold for working memory, whose
+            contexts are not part of that view.
         keep_snapshots: Snapshots kept in memory for rollback.
         hook_slow_s: A hook slower than this is measured, named in an alert, and not killed.
         archive_after_s: Idle time after which a session is put away. Source: a working day.
@@ -139,7 +140,7 @@ class Policy:
     compression_window: int = 10
     cleanup_window: int = 10
     ineffective_passes: int = 2
-    least_gain: float = 0.05
+    least_gain: float = 0.08
     keep_snapshots: int = 10
     hook_slow_s: float = 1.0
     archive_after_s: float = 86_400.0

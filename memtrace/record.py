@@ -116,13 +116,16 @@ class Record:
         if outcome in ("effective", "no_op"):
             self._ineffective, self._stopped, self._said = 0, None, False
             return False
+        if outcome == "declined":
+            # It would be declined again until memory has grown; that is no alarm.
+            self._stopped = tokens_left, turns
+            return False
         self._ineffective += 1
         if self._ineffective < self._patience:
             return False
         self._stopped = tokens_left, turns
-        # What was declined may pay later; only what cannot be reached is worth an alarm, once.
-        said, self._said = self._said, self._said or outcome == "ineffective"
-        return outcome == "ineffective" and not said
+        said, self._said = self._said, True
+        return not said
 
     def stopped(self, tokens: int, budget: int, turns: int) -> bool:
         """Whether the loop is stopped, and memory has not changed enough since to try again.

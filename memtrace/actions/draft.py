@@ -31,6 +31,7 @@ class Draft:
         working: Tokens of working memory, changes included.
         wanted: The target as given; ``target_total`` may be softened where it is out of reach.
         reached: False where it was.
+        crowded: Whether working memory was above its target.
         states: Tokens of agents' states, which nothing here can make fewer.
         fresh: Ids of the items that the present run's passes made.
         changed: How many items were replaced, moved or dropped.
@@ -60,6 +61,7 @@ class Draft:
         self.memory_before = self.total = profile.total_tokens
         self.working = profile.working_memory
         self.states = profile.agent_states
+        self.crowded = target_working is not None and self.working > target_working
         self.changed = 0
         self.compressed_in = self.compressed_out = 0
         self._found = tuple(self.history)

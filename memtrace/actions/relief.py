@@ -246,13 +246,13 @@ def _reduce_in_order(draft: Draft, *, cleanup: bool) -> None:
 def _soften(draft: Draft) -> None:
     """Spare the last messages where even without them the target could not be reached.
 
-    Giving them all up would not reach it either. So they keep a quarter of the room that what
-    must stay leaves in the budget, and the rest is left for what comes next.
+    Giving them all up would not reach it either. So they keep a tenth of the room that what must
+    stay leaves in the budget, and the rest is left for what comes next.
     """
     if draft.irreducible > draft.target_total:
         draft.reached = False
         room = max(0, draft.memory.token_budget - draft.irreducible)
-        draft.target_total = draft.irreducible + room // 4
+        draft.target_total = draft.irreducible + room // 10
 
 
 def _levels(draft: Draft) -> Iterator[tuple[Eligible, tuple[Reducer, ...]]]:
@@ -276,6 +276,14 @@ def _levels(draft: Draft) -> Iterator[tuple[Eligible, tuple[Reducer, ...]]]:
     yield inactive, _INACTIVE
     yield own, _OWN
     yield others, _OTHERS
+    # What this run's passes made is spared so far. In a long run its stubs must go in the end;
+    # its digests stay: no run puts the same message into two.
+    draft.fresh = frozenset(
+        item.id
+        for item in draft.history
+        if item is not None and item.kind == DIGEST and item.id in draft.fresh
+    )
+    yield others, _OTHERS
     yield (lambda item: True), _RECENT
 
 
@@ -285,8 +293,8 @@ def _run(
     active = draft.active_runs
 
     def may(item: Item) -> bool:
-        if item.kind == DIGEST and item.id in draft.fresh:
-            return False  # no run puts the same message into two digests
+        if item.id in draft.fresh:
+            return False
         return eligible(item) and not (only_inactive and item.run_id in active)
 
     for step in steps:
@@ -299,7 +307,8 @@ def _not_worth_it(draft: Draft, least_gain: float) -> bool:
     """Whether a pass would rewrite what a model has read for too little."""
     budget = draft.memory.token_budget
     needed = draft.memory_before > budget >= draft.irreducible
-    return not needed and draft.freed < least_gain * budget
+    # Moving contexts out of working memory rewrites nothing that a model has read.
+    return not (needed or draft.crowded) and draft.freed < least_gain * budget
 
 
 def _declined(draft: Draft) -> Result:

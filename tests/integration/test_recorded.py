@@ -22,6 +22,7 @@ from memtrace.tokens import default_counter
 
 SHARES = (0.25, 0.5, 1.0)
 COUNTS: dict[str, int] = {}
+CUT = "characters left out"
 
 
 class Remembered:
@@ -233,21 +234,19 @@ def _step(item: Item) -> str:
     if item.kind == "digest":
         return "digest"
     text = str(item.content)
-    marks = ("[same call", "[output set aside", "characters left out")
+    marks = ("[same call", "[output set aside", CUT)
     return next((mark for mark in marks if mark in text), "other")
 
 
 def test_nothing_is_compressed_twice_by_the_same_step_in_a_run(played: list[Watched]) -> None:
     """
-    Within one run no message is noted as repeated, put into a stub, capped, or put into a digest
-    a second time.
+    Within one run no message is noted as repeated, put into a stub, cut, or put into a digest a
+    second time.
     """
     twice = []
     for watched in played:
         count = Counter(
-            (run, _step(item), source)
-            for run, item in watched.made
-            for source in item.derived_from
+            (run, _step(item), source) for run, item in watched.made for source in item.derived_from
         )
         twice += [f"{watched.name}: {key}" for key, times in count.items() if times > 1]
     assert twice == []
