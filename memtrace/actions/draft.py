@@ -33,7 +33,8 @@ class Draft:
         reached: False where it was.
         crowded: Whether working memory was above its target.
         states: Tokens of agents' states, which nothing here can make fewer.
-        fresh: Ids of the items that the present run's passes made.
+        made: Ids of the items that the present run's passes made.
+        fresh: Those of them that are spared still.
         changed: How many items were replaced, moved or dropped.
     """
 
@@ -57,7 +58,7 @@ class Draft:
             self.cached = list(memory.cache.items)
             self.active_runs = memory.active_runs()
             self.open_runs = frozenset(memory._open_runs)
-            self.fresh = memory.record.fresh()
+            self.fresh = self.made = memory.record.fresh()
         self.memory_before = self.total = profile.total_tokens
         self.working = profile.working_memory
         self.states = profile.agent_states

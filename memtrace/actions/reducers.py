@@ -174,7 +174,9 @@ def squeezed(draft: Draft, eligible: Eligible) -> None:
         if draft.relieved or tokens <= WORTH:
             return
         item = draft.history[place]
-        if item is not None and item.kind != DIGEST and _may(draft, place, eligible):
+        if item is None or item.kind == DIGEST or item.id in draft.made:
+            continue  # what this run cut already is not cut a second time
+        if _may(draft, place, eligible):
             _cap(draft, place, WORTH)
 
 

@@ -60,7 +60,7 @@ def _by(turns: Sequence[Turn]) -> Text:
     """What gave tokens back, and whether memory was over its budget all the same."""
     text = Text(actions(report for turn in turns for report in turn.reports))
     if over := sum(turn.over_budget for turn in turns):
-        text.append(f"{', ' if text else ''}over ×{over}", style="red")
+        text.append(f"{', ' if text else ''}over×{over}", style="red")
     return text
 
 

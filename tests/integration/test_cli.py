@@ -362,7 +362,7 @@ def test_replay_names_what_cannot_be_reached(tmp_path: Path) -> None:
     done = invoke("replay", "--budget", "8", session_file(tmp_path / "a.jsonl", turns=6))
 
     assert done.exit_code == 0, done.output
-    assert re.search(r"\bover\s+×\d+", done.output)
+    assert re.search(r"\bover\s*×\d+", done.output)
     assert re.search(r"^Over budget at \d+ moments?, in turn \d", done.output, re.M)
     assert re.search(r"^Not reached: unreachable: \d+ tokens are left", done.output, re.M)
     assert done.stderr == ""

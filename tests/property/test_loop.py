@@ -384,7 +384,7 @@ class Loop(RuleBasedStateMachine):
 
 TestLoop = Loop.TestCase
 TestLoop.settings = settings(
-    max_examples=60,
+    max_examples=200,
     stateful_step_count=30,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
