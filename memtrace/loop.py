@@ -30,6 +30,9 @@ from .telemetry import names, spans
 from .telemetry.alerts import tell as tell_alert
 from .values import Action, ActionReport, Alert, Event, LayerTokens, MemoryProfile, Stage
 
+_PATIENCE_S = 10.0
+"""Seconds a model call waits for a pass elsewhere: a hook there may be waiting for this thread."""
+
 Act = Callable[..., ActionReport]
 
 
@@ -55,7 +58,9 @@ def relieve(memory: Memory, policy: Policy, tell: Tell = schedule) -> list[Actio
     # Under the budget a pass that is under way elsewhere is enough. Above it, it is waited for:
     # what a model is sent must fit. A hook within a pass waits for nothing.
     over = sum(memory.measure()) > memory.token_budget
-    if record.acting_thread == get_ident() or not record.acting.acquire(blocking=over):
+    if record.acting_thread == get_ident():
+        return []
+    if not record.acting.acquire(timeout=_PATIENCE_S if over else 0):
         return []
     record.acting_thread = get_ident()
     try:
