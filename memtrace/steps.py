@@ -104,7 +104,13 @@ async def _coroutine(begin: Begin, owned: _Owned) -> Any:
     except BaseException as error:
         run.end(error)
         raise
-    await finish(run)
+    if run.leave():
+        # Written out, not `finish`: a coroutine more would cost every call a tenth.
+        if run.work_waits:
+            await _tidied(run)
+        run.conclude()
+        if run.pending:
+            await _settle(run)
     return result
 
 
@@ -217,12 +223,19 @@ async def finish(run: Run, error: BaseException | None = None) -> None:
     """What an asynchronous run does after its body: long work off the event loop."""
     if not run.leave(error):
         return
-    try:
-        if run.work_waits:
-            await to_thread(run.tidy)
-    finally:
-        run.conclude(error)
+    if run.work_waits:
+        await _tidied(run)
+    run.conclude(error)
     await _settle(run)
+
+
+async def _tidied(run: Run) -> None:
+    """The loop's work after a body, off the event loop; a run cancelled in it is over."""
+    try:
+        await to_thread(run.tidy)
+    except BaseException:
+        run.conclude()
+        raise
 
 
 async def _settle(run: Run) -> None:
