@@ -12,6 +12,7 @@ from ..memory import Memory, current_run
 from ..policy import Policy
 from ..telemetry import metrics, names
 from ..values import ActionReport, Item
+from .digests import dropped, groups
 from .draft import DIGEST, Draft, Eligible
 from .perform import Result, Tell, counted, perform, tell_event
 from .reducers import (
@@ -20,10 +21,8 @@ from .reducers import (
     capped,
     cold_cache,
     contexts,
-    dropped,
     duplicates,
     expired,
-    groups,
     long_term,
     old_outputs,
     spill,
