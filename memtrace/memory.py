@@ -261,11 +261,6 @@ class Memory:
         working, stored, cache, agents, history = self._totals.tallies
         return working.tokens, stored.tokens, cache.tokens, agents.tokens, history.tokens
 
-    @property
-    def added_tokens(self) -> int:
-        """Tokens that ever entered."""
-        return sum(tally.added for tally in self._totals.tallies)
-
     def active_runs(self) -> frozenset[int]:
         """Numbers of the runs whose items are in use: the open ones, and the last few."""
         with self.lock:

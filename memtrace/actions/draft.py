@@ -67,7 +67,6 @@ class Draft:
         self.compressed_in = self.compressed_out = 0
         self._found = tuple(self.history)
         self._changes: list[tuple[tuple[Item, ...], Callable[[], None]]] = []
-        self._originals: list[Item] = []
 
     # --- how far ----------------------------------------------------------------------------
 
