@@ -8,7 +8,7 @@ from ..messages import rewrite
 from .draft import DIGEST, Draft, Eligible
 from .pairs import Unit
 from .reducers import WORTH, once, text_of
-from .shorten import extract, gist, names_of
+from .shorten import extract, gist
 
 MANY_DIGESTS = 8
 """Digests from which on they are gathered into one."""
@@ -122,13 +122,14 @@ def _line(draft: Draft, place: int) -> str:
     item, fact = draft.history[place], draft.facts[place]
     if item is None:
         return ""
+    draft.breathe()
     text = text_of(item.content)
     if item.kind == DIGEST:
         return text.partition("\n")[2]
     if fact.calls:
         return "; ".join(f"{call.name} {gist(call.arguments_text, 120)}" for call in fact.calls)
     if fact.results:
-        found = " ".join(names_of(text)[:12])
+        found = " ".join(draft.names_in(text)[:12])
         return f"→ {gist(found, 160)}" if found else ""
     return (
         f"{fact.kind}: {gist(extract(text[:_GIST_FROM], 0.25) if len(text) > 400 else text, 200)}"

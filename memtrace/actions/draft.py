@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
+from threading import current_thread, main_thread
+from time import perf_counter, sleep
 from typing import Any
 
 from ..memory import Memory
@@ -16,8 +18,13 @@ from ..messages import Facts, facts
 from ..policy import Policy
 from ..values import Item, Layer
 from .pairs import Unit, units
+from .shorten import names_of
 
 Eligible = Callable[[Item], bool]
+
+_BREATH_EVERY_S = 0.001
+_BREATH_S = 1e-5
+"""Short, and yet long enough for the thread that waits to wake up."""
 
 
 class Draft:
@@ -66,7 +73,20 @@ class Draft:
         self.changed = 0
         self.compressed_in = self.compressed_out = 0
         self._found = tuple(self.history)
+        self._names: dict[str, list[str]] = {}
+        self._breathes = current_thread() is not main_thread()
+        self._breathed = perf_counter()
         self._changes: list[tuple[tuple[Item, ...], Callable[[], None]]] = []
+
+    def breathe(self) -> None:
+        """Let other threads have the interpreter: called between two small pieces of work.
+
+        An event loop asks for it several times a turn, and would wait 5 ms each time: Python's
+        switch interval. A pass in the main thread keeps no event loop waiting.
+        """
+        if self._breathes and perf_counter() - self._breathed > _BREATH_EVERY_S:
+            sleep(_BREATH_S)
+            self._breathed = perf_counter()
 
     # --- how far ----------------------------------------------------------------------------
 
@@ -101,6 +121,14 @@ class Draft:
             _NOTHING if item is None or item.kind == DIGEST else item.facts or facts(item.content)
             for item in self._found
         ]
+
+    def names_in(self, text: str) -> list[str]:
+        """Names in a text of a message, first mention first. Each text is searched once."""
+        found = self._names.get(text)
+        if found is None:
+            self.breathe()
+            found = self._names[text] = names_of(text)
+        return found
 
     @cached_property
     def units(self) -> list[Unit]:

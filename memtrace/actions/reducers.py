@@ -176,6 +176,7 @@ def _outputs(draft: Draft) -> Iterator[tuple[int, list[Call | None], str]]:
     calls: dict[str, list[Call]] = {}
     for place, fact in enumerate(draft.facts):
         asked = [calls[i].pop() if calls.get(i) else None for i in fact.results]
+        draft.breathe()
         if asked and _whole(draft, place):
             yield place, asked, text_of(draft.history[place].content)  # type: ignore[union-attr]
         for call in fact.calls:
@@ -215,7 +216,7 @@ def _mentions(draft: Draft) -> Counter[str]:
     seen: Counter[str] = Counter()
     for item in draft.history:
         if item is not None:
-            seen.update(names_of(text_of(item.content)))
+            seen.update(draft.names_in(text_of(item.content)))
     return seen
 
 
@@ -227,7 +228,7 @@ def _set_aside(draft: Draft, place: int, seen: Counter[str]) -> None:
     def shortened(text: str) -> str:
         if len(text) < 3 * WORTH:
             return text
-        found = names_of(text)
+        found = draft.names_in(text)
         # Names that stand nowhere else come first; what is seen elsewhere needs no saving.
         alone = [name for name in found if seen[name] <= 1]
         return stub(text, policy.stub_share, item.id, item.tokens, alone)
@@ -235,7 +236,8 @@ def _set_aside(draft: Draft, place: int, seen: Counter[str]) -> None:
     if draft.replace(place, rewrite(item.content, shortened, results_only=True)):
         now = draft.history[place]
         assert now is not None
-        seen.subtract(set(names_of(text_of(item.content))) - set(names_of(text_of(now.content))))
+        gone = set(draft.names_in(text_of(item.content)))
+        seen.subtract(gone.difference(names_of(text_of(now.content))))
 
 
 def _cap(draft: Draft, place: int, limit_tokens: int) -> None:
