@@ -147,7 +147,7 @@ def pass_rows(kind: str, talk: list[Message], passes: int, count: CountFunction)
     """One acting pass against tiktoken counting what it acts on."""
     counter = tiktoken_counter(count)
     snapshot = filled(talk, PASS_TOKENS, counter)
-    texts = [text for m in snapshot.state[-1][0] for text in _counted(m)]
+    texts = [text for item in snapshot.state[-1][0] for text in _counted(item.content)]
     acting: list[tuple[float, float]] = []
     counting: list[tuple[float, float]] = []
     for turn in range(passes + 1):

@@ -16,12 +16,22 @@ from .actions import (
 )
 from .config import configure
 from .decide import plan
-from .errors import ConfigurationError, MemtraceError, StaleSessionError, VocabularyError
+from .errors import (
+    ConfigurationError,
+    MemtraceError,
+    StaleSessionError,
+    StoreDamagedError,
+    StoreError,
+    StoreVersionError,
+    VocabularyError,
+)
 from .instrument import checkpoint, checkpoints, managed_agent, propagate
 from .layers import AgentState
 from .policy import Policy
 from .record import Snapshot
-from .session import Session, current_session, profile_memory_usage
+from .redaction import redact_secrets
+from .runlog import RunLog
+from .session import Session, current_session, profile_memory_usage, verify
 from .tokens import measure_tokens
 from .values import (
     Action,
@@ -31,6 +41,7 @@ from .values import (
     Item,
     Layer,
     LayerUsage,
+    LoggedRun,
     MemoryProfile,
     Point,
     TokenBudget,
@@ -38,6 +49,7 @@ from .values import (
 
 if TYPE_CHECKING:
     from .export import export_to
+    from .stores import Damage, SQLiteStore, Verification
 
 __all__ = [
     "Action",
@@ -45,18 +57,26 @@ __all__ = [
     "AgentState",
     "Alert",
     "ConfigurationError",
+    "Damage",
     "Event",
     "Item",
     "Layer",
     "LayerUsage",
+    "LoggedRun",
     "MemoryProfile",
     "MemtraceError",
     "Point",
     "Policy",
+    "RunLog",
+    "SQLiteStore",
     "Session",
     "Snapshot",
     "StaleSessionError",
+    "StoreDamagedError",
+    "StoreError",
+    "StoreVersionError",
     "TokenBudget",
+    "Verification",
     "VocabularyError",
     "__version__",
     "checkpoint",
@@ -73,15 +93,21 @@ __all__ = [
     "plan",
     "profile_memory_usage",
     "propagate",
+    "redact_secrets",
     "trigger_cleanup",
     "update_cache",
+    "verify",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    # The one public name that brings the SDK along: loaded when it is asked for.
+    # Public names that bring the SDK or a database along: loaded when they are asked for.
     if name == "export_to":
         from .export import export_to
 
         return export_to
+    if name in ("Damage", "SQLiteStore", "Verification"):
+        from . import stores
+
+        return getattr(stores, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

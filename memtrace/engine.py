@@ -19,6 +19,7 @@ from opentelemetry.context import Context, attach, detach, get_current, set_valu
 from opentelemetry.trace import get_current_span, set_span_in_context
 
 from . import config, loop
+from .errors import StaleSessionError, StoreError
 from .hooks import Hooks, schedule
 from .memory import RUN, Memory
 from .policy import Policy
@@ -108,6 +109,8 @@ class Run:
         work_waits: Whether the loop has work to do now.
         restored: Whether memory was put back to a checkpoint's snapshot.
         snapshot: A checkpoint's own.
+        ticket: Tells when that is durable.
+        refused: Why it could not be kept, so that the body must not run.
     """
 
     # Defaults stand in the class: what a run does not need, it does not set.
@@ -118,11 +121,14 @@ class Run:
     work_waits: bool = False
     restored: bool = False
     snapshot: Snapshot | None = None
+    ticket: Any = None
+    refused: Exception | None = None
     _before: LayerTokens | None = None
     _after: LayerTokens | None = None
     _ended: bool = False
     _restless: bool = False
     _collected: bool = False
+    _pressed: bool = False
 
     def __init__(self, spec: Spec, memory: Measured | None, asynchronous: bool) -> None:
         self._started_ns = started_ns = time_ns()
@@ -169,6 +175,7 @@ class Run:
             self._emit("before_run" if spec.is_agent else "checkpoint")
         if spec.policy is not None and self._before is not None:
             pressed = spec.policy.lines(memory.budget).pressed(self._before)
+        self._pressed = pressed
         self.work_waits = pressed or not spec.is_agent
         if self.work_waits and not self._asynchronous:
             self.prepare()
@@ -187,7 +194,18 @@ class Run:
             self._after = self.memory.measure()
 
     def _enter_checkpoint(self, memory: Memory, policy: Policy, tell: Any) -> None:
-        self.snapshot = loop.enter_checkpoint(memory, policy, self._spec.name, tell)
+        try:
+            self.snapshot, self.ticket = loop.enter_checkpoint(
+                memory, policy, self._spec.name, tell, waits=not self._asynchronous
+            )
+        except (StaleSessionError, StoreError) as error:
+            self.refused = error
+
+    @property
+    def brief(self) -> bool:
+        """Whether :meth:`prepare` is so short that it need not leave the event loop."""
+        memory = self.memory
+        return isinstance(memory, Memory) and not self._pressed and memory.keeps_briefly
 
     @property
     def policy(self) -> Policy | None:
@@ -289,6 +307,8 @@ class Run:
                 spec.series if error is None else spec.series_of(spans.error_type(error)),
                 context,
             )
+            if isinstance(memory, Memory) and self.run_id is not None and not self._collected:
+                self._log(memory, ended_ns, error)
         except Exception as failed:
             spans.failure("report", failed)
         finally:
@@ -300,6 +320,22 @@ class Run:
                     span.end(ended_ns)
                 except Exception as failed:  # a span processor of the application's
                     spans.failure("span processor", failed)
+
+    def _log(self, memory: Memory, ended_ns: int, error: BaseException | None) -> None:
+        """Put a row into the session's run log."""
+        memory.log_run(
+            (
+                self.run_id,
+                self._spec.kind,
+                self._spec.name,
+                self._started_ns / 1e9,
+                (ended_ns - self._started_ns) / 1e9,
+                None if error is None else spans.error_type(error),
+                memory.budget.total,
+                self._before,
+                self._after,
+            )
+        )
 
     def _described(self) -> dict[str, Any]:
         """What the run says on its span."""

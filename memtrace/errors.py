@@ -5,7 +5,10 @@
     MemtraceError
     ├── ConfigurationError  (also a ValueError)    a call or a setting that cannot work
     ├── VocabularyError     (also a RuntimeError)  a token vocabulary is missing or damaged
-    └── StaleSessionError   (also a RuntimeError)  somebody else wrote this session meanwhile
+    ├── StaleSessionError   (also a RuntimeError)  somebody else wrote this session meanwhile
+    └── StoreError          (also a RuntimeError)  a store cannot be opened, read or written
+        ├── StoreDamagedError    what it holds is not what was written
+        └── StoreVersionError    it was written by a newer memtrace
 
 A message says what was given, what was measured, and what would work.
 """
@@ -31,3 +34,15 @@ class VocabularyError(MemtraceError, RuntimeError):
 
 class StaleSessionError(MemtraceError, RuntimeError):
     """A session was written by another process since it was opened here; reload it to go on."""
+
+
+class StoreError(MemtraceError, RuntimeError):
+    """A store cannot be opened, read or written now; memory goes on in the process."""
+
+
+class StoreDamagedError(StoreError):
+    """What a store holds is not what was written, and nothing whole is left to fall back to."""
+
+
+class StoreVersionError(StoreError):
+    """A store was written by a newer memtrace, whose form this one does not know."""

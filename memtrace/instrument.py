@@ -12,11 +12,13 @@ import wrapt
 from opentelemetry.context import attach, detach, get_current
 
 from . import config, steps
+from .actions import create_memory_snapshot
 from .engine import Run, Spec, begin
 from .errors import ConfigurationError
 from .lookup import Find, finder
 from .memory import current_run
 from .policy import Policy
+from .reviving import begin_steps, step_digest
 from .session import Session
 from .telemetry import names
 from .values import TokenBudget
@@ -222,7 +224,9 @@ def _name_of(target: Any) -> str:
 class checkpoint:  # noqa: N801 (used as a keyword would be)
     """Profile memory around a task's step: ``with checkpoint(session, "name"):``, or async with.
 
-    The block's error passes unchanged.
+    A snapshot is taken first. Where the session has a durable store, the block is entered when
+    the snapshot is durable: what was before it survives whatever happens in it. The block's
+    error passes unchanged.
 
     Args:
         session: The session whose memory it is.
@@ -235,6 +239,9 @@ class checkpoint:  # noqa: N801 (used as a keyword would be)
 
     Raises:
         ConfigurationError: ``session`` is no Session.
+        StaleSessionError: On entering: the session was written elsewhere since it was opened.
+        StoreError: On entering: the store cannot take the snapshot. Memory goes on in the
+            process, and the next snapshot takes all.
 
     >>> session = Session()
     >>> with checkpoint(session, "read") as step:
@@ -285,7 +292,10 @@ class checkpoint:  # noqa: N801 (used as a keyword would be)
         return run
 
     def __enter__(self) -> checkpoint:
-        self._begin(asynchronous=False)
+        run = self._begin(asynchronous=False)
+        if run is not None and run.refused is not None:
+            run.end(run.refused)
+            raise run.refused
         self._enter()
         return self
 
@@ -301,6 +311,9 @@ class checkpoint:  # noqa: N801 (used as a keyword would be)
         run = self._begin(asynchronous=True)
         if run is not None:
             await steps.prepare(run)
+            if run.refused is not None:
+                await steps.finish(run, run.refused)
+                raise run.refused
         self._enter()
         return self
 
@@ -313,7 +326,9 @@ class checkpoint:  # noqa: N801 (used as a keyword would be)
                 await steps.finish(run, error)
 
 
-def checkpoints(session: Session, iterable: Iterable[T], name: str | None = None) -> Iterator[T]:
+def checkpoints(
+    session: Session, steps: Iterable[T], name: str | None = None, *, resume: bool = False
+) -> Iterator[T]:
     """Each value of an iterable in a checkpoint of its own.
 
     The loop's body is the step: it is done when the next value is asked for. A loop that is
@@ -321,24 +336,46 @@ def checkpoints(session: Session, iterable: Iterable[T], name: str | None = None
 
     Args:
         session: The session whose memory it is.
-        iterable: The steps' values.
-        name: The steps' name, followed by their number from 0; None: ``step``.
+        steps: The steps' values.
+        name: The steps' name, followed by their number from 0; None: ``step``. Loops of one
+            session that are to be resumed need names of their own.
+        resume: Leave out the steps that an earlier loop of this name completed, in this process
+            or one that is gone, and carry on with memory as it was when the next one began. A
+            step is known by its position and its value: from the first that differs on, all run.
 
     Raises:
-        ConfigurationError: ``session`` is no Session.
+        ConfigurationError: ``session`` is no Session; with ``resume``, a value is no data.
 
     >>> session = Session()
     >>> [path for path in checkpoints(session, ["a.py", "b.py"])]
     ['a.py', 'b.py']
+    >>> [path for path in checkpoints(session, ["a.py", "b.py", "c.py"], resume=True)]
+    ['c.py']
     """
     checkpoint(session)  # refused now, not at the first step
-    return _checkpoints(session, iterable, name or "step")
+    return _checkpoints(session, steps, name or "step", resume)
 
 
-def _checkpoints(session: Session, iterable: Iterable[T], name: str) -> Iterator[T]:
-    for number, value in enumerate(iterable):
+def _checkpoints(session: Session, values: Iterable[T], name: str, resume: bool) -> Iterator[T]:
+    if not config.current.enabled:
+        yield from values
+        return
+    done = session.journal.steps_done(name) if resume else ()
+    begun = False
+    for number, value in enumerate(values):
+        digest = step_digest(value, strict=resume)
+        if not begun and number < len(done) and done[number] == digest:
+            continue
+        if not begun:
+            begun = True
+            begin_steps(session, name, number, resume)
         with checkpoint(session, f"{name} {number}"):
             yield value
+        session.journal.step("done", name, digest)
+    if begun:
+        session.journal.step("end", name)
+        if session.durable:
+            create_memory_snapshot(session, f"{name} done")
 
 
 def propagate(fn: Callable[P, R]) -> Callable[P, R]:

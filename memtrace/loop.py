@@ -20,12 +20,12 @@ from .actions import (
     trigger_cleanup,
     update_cache,
 )
+from .actions.keep import Kept
 from .actions.perform import Result, Tell, perform, running_agent
 from .decide import LoopFacts, alerts, monitor, plan
 from .hooks import schedule
 from .memory import Memory
 from .policy import Policy
-from .record import Snapshot
 from .telemetry import names, spans
 from .telemetry.alerts import tell as tell_alert
 from .values import Action, ActionReport, Alert, Event, LayerTokens, MemoryProfile, Stage
@@ -102,16 +102,31 @@ def tidy(memory: Memory, policy: Policy, tell: Tell = schedule) -> None:
 
 
 def enter_checkpoint(
-    memory: Memory, policy: Policy, name: str, tell: Tell = schedule
-) -> Snapshot | None:
-    """What runs on entering a checkpoint: a snapshot, which is returned, then room is made."""
-    taken: list[Snapshot] = []
+    memory: Memory, policy: Policy, name: str, tell: Tell = schedule, *, waits: bool = True
+) -> Kept:
+    """What runs on entering a checkpoint: a snapshot, which is returned, then room is made.
+
+    Args:
+        memory: The session.
+        policy: The loop's constants for it.
+        name: The checkpoint's.
+        tell: Takes what async hooks still have to do.
+        waits: Whether to return only when the snapshot is durable, where the store is.
+
+    Raises:
+        StaleSessionError: The session was written elsewhere since it was opened here.
+        StoreError: The store cannot take the snapshot.
+    """
+    taken: list[Kept] = []
     create_memory_snapshot(memory, name, tell=tell, taken=taken)
+    snapshot, ticket = taken[0]
     if policy.acts:
         cleanup_expired_items(memory, tell=tell)
         if policy.lines(memory.budget).pressed(memory.measure()):
             relieve(memory, policy, tell)
-    return taken[0] if taken else None
+    if waits and memory.durable:
+        ticket.result()
+    return snapshot, ticket
 
 
 def watch_thresholds(memory: Memory, policy: Policy, tell: Tell = schedule) -> None:

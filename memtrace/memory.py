@@ -10,18 +10,20 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import create_key, get_value
 
 from . import config
-from .errors import ConfigurationError
+from .errors import ConfigurationError, StoreError
 from .hooks import Hooks
-from .layers import Agents, Cache, Contexts, History, Tally, Wiring
+from .journal import Journal, Taken, replay
+from .layers import Agents, AgentState, Cache, Contexts, History, Tally, Wiring
 from .policy import Policy
 from .record import Record
+from .redaction import redacted
 from .telemetry import metrics
 from .tokens import Calibration, Counter, default_counter, measure_tokens
 from .values import (
@@ -34,11 +36,17 @@ from .values import (
     TokenBudget,
 )
 
+if TYPE_CHECKING:
+    from .stores import Loaded, Store, Ticket
+
 RUN = create_key("memtrace-run")
 """Where an OpenTelemetry context keeps the run that is current."""
 
 _EPOCH = time.time() - time.monotonic()
 
+
+_FEW_CHANGES = 64
+"""Changes that are written to memory within a millisecond."""
 
 _RESCALE_FROM = 0.02
 """Estimates are counted again when billed usage moves their factor by more than this share."""
@@ -62,6 +70,24 @@ class Totals:
     def __init__(self, limits: Sequence[int]) -> None:
         self.tallies = tuple(Tally() for _ in LAYERS)
         self.limits = limits
+
+
+def _as_it_is(state: Any) -> Any:
+    return state
+
+
+def _journal(session: str, lock: Any, target: Any) -> Journal:
+    """The journal of a session, and its store: opened now where one is given."""
+
+    def opener() -> Store:
+        from .stores import open_store
+
+        return open_store(target)
+
+    if target is None:
+        return Journal(session, lock, opener, False)
+    store = opener()
+    return Journal(session, lock, lambda: store, store.durable)
 
 
 def resolve_budget(given: int | TokenBudget | None, policy: Policy | None) -> TokenBudget:
@@ -88,9 +114,12 @@ class Memory:
             ``MEMTRACE_TOKEN_BUDGET``, else 200,000.
         policy: The loop's constants; None: the defaults.
         counter: Counts tokens of text; None: the default encoding.
+        store: Where it is kept: a path, an address such as ``sqlite:///memory.db``, a folder
+            that ends in a slash, or a store; None: in this process alone.
 
     Raises:
         ConfigurationError: A value cannot work; the message says what would.
+        StoreError: The store cannot be opened.
     """
 
     def __init__(
@@ -100,6 +129,7 @@ class Memory:
         token_budget: int | TokenBudget | None = None,
         policy: Policy | None = None,
         counter: Counter | None = None,
+        store: Any = None,
     ) -> None:
         if id is not None and (not isinstance(id, str) or not id):
             raise ConfigurationError(f"a session's id must be text, got {id!r}")
@@ -119,15 +149,31 @@ class Memory:
         self._run_ids = itertools.count(1)
         self.record = Record(self.policy)
         self.hooks = Hooks(self.policy.hook_slow_s, self.record.alerts.append)
+        self.journal = _journal(self.id, self.lock, store)
+        self.journal.released = self._release
+        self.durable = self.journal.durable
+        self._shift = 0.0
+        self._closed = False
         self._open_runs: set[int] = set()
         self._last_runs: deque[int] = deque(maxlen=self.policy.keep_runs)
         self._make_layers(self.budget)
+        self._nothing = tuple(layer._dump(_as_it_is) for layer in self.layers)
+        if self.durable:
+            self.journal.begin(())
         self._ledger: Any = None
         self._admit()
 
     def _make_layers(self, budget: TokenBudget) -> None:
         working, stored, cache, agents, history = self._totals.tallies
-        wiring = Wiring(self.lock, self._count, now, self._owner, self._new_id)
+        wiring = Wiring(
+            self.lock,
+            self._count,
+            self.now,
+            self._owner,
+            self._new_id,
+            self.journal.note,
+            **({"admit": self._entering, "stored": self._stored} if self.durable else {}),
+        )
         self.active_contexts = Contexts(Layer.WORKING_MEMORY, wiring, working)
         self.archived_contexts = Contexts(Layer.LONG_TERM_MEMORY, wiring, stored)
         self.cache = Cache(wiring, cache, budget.limit(Layer.CACHE), self.policy.much_used)
@@ -162,6 +208,116 @@ class Memory:
                 return run.run_id, run.agent
             run = run.parent
         return None, None
+
+    def _entering(self, content: Any, strict: bool = True) -> Any:
+        """What is kept of a content in a session that is stored: without secrets.
+
+        Raises:
+            ConfigurationError: It is no data, so no store could take it.
+        """
+        if self.policy.redactor is not None:
+            content = redacted(content, self.policy.redactor)
+        if strict:
+            from .stores import encode
+
+            try:
+                encode(content)
+            except StoreError as error:
+                raise ConfigurationError(
+                    f"{type(content).__qualname__} {error}; session {self.id!r} is kept in a "
+                    "store, so it takes text, numbers, lists and mappings"
+                ) from error
+        return content
+
+    def _stored(self, content: Any) -> Any:
+        """The form in which the store would give a content back."""
+        from .stores.rows import decode, encode
+
+        try:
+            if self.policy.redactor is not None:
+                content = redacted(content, self.policy.redactor)
+            return decode(encode(content)[0])
+        except StoreError:
+            return content
+
+    def _release(self, ids: Iterable[str]) -> None:
+        """The store has these items: what was replaced of them need not be kept here too."""
+        for item_id in ids:
+            self.record.originals.pop(item_id, None)
+
+    # --- being kept -------------------------------------------------------------------------
+
+    def keep(self, taken: Taken) -> Ticket:
+        """Have a snapshot of memory as it is now written. Called under the lock."""
+        self.note_changes()
+        journal = self.journal
+        for agent in self.agents._changed():
+            try:
+                journal.note("state", self.agents._index, 0, agent.name, None, self._copy(agent))
+            except StoreError as error:
+                agent._noted = None
+                if self.durable:
+                    raise StoreError(f"the state of agent {agent.name!r} {error}") from error
+        return journal.write(taken)
+
+    @property
+    def keeps_briefly(self) -> bool:
+        """Whether a snapshot would be taken in no time: the rest is left to the writer."""
+        journal = self.journal
+        return self.durable or (journal.active and journal.waiting < _FEW_CHANGES)
+
+    def went_back(self, snapshot: str) -> None:
+        """Memory is what it was at a snapshot. Called under the lock."""
+        present = (change for layer in self.layers for change in layer._changes())
+        self.journal.went_back(snapshot, present)
+        list(self.agents._changes())
+
+    def note_changes(self) -> None:
+        """Note what changes from now on, for a session that has kept nothing yet."""
+        with self.lock:
+            if not self.journal.active:
+                self.journal.begin(change for layer in self.layers for change in layer._changes())
+
+    def _copy(self, agent: AgentState) -> Any:
+        """An agent's state as plain data that later changes do not reach."""
+        from .stores.rows import decode, encode
+
+        state = agent.state
+        if self.durable and self.policy.redactor is not None:
+            state = redacted(state, self.policy.redactor)
+        return decode(encode(state)[0])
+
+    def kept_facts(self) -> dict[str, Any]:
+        """Counters that a store gives back with the items."""
+        record, budget = self.record, self.budget
+        return {
+            "ids": next(self._ids),
+            "runs": next(self._run_ids),
+            "cleanups": record.cleanups,
+            "budget": [budget.total, *budget.shares.values()],
+        }
+
+    def revive(self, loaded: Loaded) -> None:
+        """Hold what a store gave back. Nothing is counted again.
+
+        Raises:
+            StoreError: It does not fit together.
+        """
+        head = loaded.head
+        with self.lock:
+            self.journal.rest()
+            for layer, nothing in zip(self.layers, self._nothing, strict=True):
+                layer._load(nothing, _as_it_is)
+            replay(self.layers, self.journal, loaded.rows, head)
+            facts = head.facts
+            self._ids = itertools.count(int(facts.get("ids", 0)) + 1)
+            self._run_ids = itertools.count(int(facts.get("runs", 0)) + 1)
+            self.record.cleanups = int(facts.get("cleanups", 0))
+            # The clock may have been set back meanwhile: a session's time never runs backwards.
+            self._shift = max(0.0, head.created_at - self.now())
+            self.agents._measure()
+            self.agents._changed()
+            self.journal.opened(loaded)
 
     # --- measuring --------------------------------------------------------------------------
 
@@ -204,6 +360,13 @@ class Memory:
                 layer._recount()
             return self.profile()
 
+    def log_run(self, run: tuple[Any, ...]) -> None:
+        """Take in a row for the run log: what :class:`LoggedRun` has, but for the reports.
+
+        Takes no lock, for it is on the path of every call.
+        """
+        self.journal.log((*run, self.record.take_reports()))
+
     # --- runs -------------------------------------------------------------------------------
 
     def open_run(self) -> tuple[int, LayerTokens, bool]:
@@ -243,10 +406,10 @@ class Memory:
         with self.lock:
             return self._measure()
 
-    @staticmethod
-    def now() -> float:
-        """Seconds since the epoch on the session's clock, which never runs backwards."""
-        return now()
+    def now(self) -> float:
+        """Seconds since the epoch that never run backwards: setting the clock does not move
+        them, nor does a restart after it was set."""
+        return now() + self._shift
 
     def _measure(self) -> LayerTokens:
         """Tokens by layer, brought up to date. Called under the lock."""

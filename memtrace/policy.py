@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from .errors import ConfigurationError
+from .redaction import redact_secrets
 from .values import LayerTokens, TokenBudget
 
 REPLACEABLE = ("cleanup", "compress", "consolidate", "update_cache")
@@ -104,6 +105,8 @@ class Policy:
             consecutive model calls, .05 kept .89. It does not hold for working memory, whose
             contexts are not part of that view.
         keep_snapshots: Snapshots kept in memory for rollback.
+        redactor: What a text of a session with a durable store goes through as it enters: given
+            it, returns it without secrets. None: secrets are stored as they are.
         hook_slow_s: A hook slower than this is measured, named in an alert, and not killed.
         archive_after_s: Idle time after which a session is put away. Source: a working day.
         retention_review_s: Time after which what is kept is due for review. Source: a quarter.
@@ -142,6 +145,7 @@ class Policy:
     ineffective_passes: int = 2
     least_gain: float = 0.08
     keep_snapshots: int = 10
+    redactor: Callable[[str], str] | None = redact_secrets
     hook_slow_s: float = 1.0
     archive_after_s: float = 86_400.0
     retention_review_s: float = 7_776_000.0
@@ -172,6 +176,11 @@ class Policy:
         self._check_targets()
         if not isinstance(self.acts, bool):
             raise ConfigurationError(f"Policy.acts must be True or False, got {self.acts!r}")
+        if self.redactor is not None and not callable(self.redactor):
+            raise ConfigurationError(
+                "Policy.redactor must be a function from text to text, or None to store secrets "
+                f"as they are; got {self.redactor!r}"
+            )
         self._check_actions()
 
     def _check_actions(self) -> None:

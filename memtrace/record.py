@@ -23,6 +23,7 @@ class Snapshot:
         created_at: Seconds since the epoch.
         tokens: The session's total then.
         items: Number of items then.
+        revision: Which one it is in the session's store; 0: it was taken in this process.
         state: What :meth:`Session.restore` needs.
     """
 
@@ -31,6 +32,7 @@ class Snapshot:
     created_at: float
     tokens: int
     items: int
+    revision: int = 0
     state: Any = field(repr=False, default=None)
 
 
@@ -57,6 +59,7 @@ class Record:
         self.originals: dict[str, Item] = {}
         self.snapshots: deque[Snapshot] = deque(maxlen=policy.keep_snapshots)
         self.reports: deque[ActionReport] = deque(maxlen=100)
+        self._unlogged: deque[ActionReport] = deque(maxlen=100)
         self.alerts: deque[Alert] = deque(maxlen=100)
         self.crossed: frozenset[str] = frozenset()
         self.cleanups = 0
@@ -83,8 +86,17 @@ class Record:
 
     def reported(self, report: ActionReport) -> None:
         """An action did something."""
-        self.restless = True
+        self.restless = self.restless or report.action != "snapshot"
         self.reports.append(report)
+        self._unlogged.append(report)
+
+    def take_reports(self) -> tuple[ActionReport, ...]:
+        """Reports of the run that ends now, for the run log."""
+        if not self._unlogged:
+            return ()
+        reports = tuple(self._unlogged)
+        self._unlogged.clear()
+        return reports
 
     def cleaned(self) -> None:
         """A cleanup ran."""

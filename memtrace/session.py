@@ -4,19 +4,37 @@ from __future__ import annotations
 
 from asyncio import to_thread
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import config, engine, loop
-from .actions import put_back
+from .actions import consolidate_memory, create_memory_snapshot
 from .decide import monitor
 from .errors import ConfigurationError
 from .hooks import could_only_skip, schedule
+from .journal import item_of
 from .layers import AgentState
 from .memory import Memory, current_run
 from .policy import Policy
 from .record import Snapshot
-from .values import ActionReport, Alert, Event, Item, MemoryProfile, Point
+from .reviving import branched, go_back, list_snapshots, revive, stored_budget
+from .runlog import RunLog
+from .tokens import Counter
+from .values import (
+    ActionReport,
+    Alert,
+    Event,
+    Item,
+    Layer,
+    LoggedRun,
+    MemoryProfile,
+    Point,
+    TokenBudget,
+)
+
+if TYPE_CHECKING:
+    from .stores import Verification
 
 H = TypeVar("H", bound=Callable[[Event], Any])
 
@@ -32,6 +50,58 @@ class Session(Memory):
     >>> session.profile().conversation_history == session.history.tokens
     True
     """
+
+    @classmethod
+    def open(
+        cls,
+        id: str,  # noqa: A002 (the name callers rely on)
+        *,
+        store: Any,
+        token_budget: int | TokenBudget | None = None,
+        policy: Policy | None = None,
+        counter: Counter | None = None,
+    ) -> Session:
+        """The session of that id from its store, as its last snapshot has it; made if new.
+
+        Tokens are not counted again. Where the newest snapshot is damaged, the one before it is
+        used, and a warning says what is missing.
+
+        Args:
+            id: Any text.
+            store: A path, an address such as ``sqlite:///memory.db``, a folder that ends in a
+                slash (made with mode 0700), or a store.
+            token_budget: As in :class:`Session`; None: the one it was stored with.
+            policy: The loop's constants; they are not stored.
+            counter: Counts tokens of text; None: the default encoding.
+
+        Raises:
+            ConfigurationError: A value cannot work.
+            StoreError: The store cannot be opened or read: no such folder, no right to write, no
+                store of memtrace's. A newer memtrace's raises :class:`StoreVersionError`, one of
+                which nothing is whole :class:`StoreDamagedError`.
+
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> session = Session.open("support-42", store=f"{folder}/memory.db")
+        >>> session.history.append({"role": "user", "content": "hello"})
+        >>> session.close()
+        >>> Session.open("support-42", store=f"{folder}/memory.db").history[0]["content"]
+        'hello'
+        """
+        from .stores import open_store
+
+        opened = open_store(store)
+        if token_budget is None and (policy is None or policy.token_budget is None):
+            token_budget = stored_budget(opened, id)
+        session = cls(id, token_budget=token_budget, policy=policy, counter=counter, store=opened)
+        if revive(session):
+            list_snapshots(session)
+        return session
+
+    @classmethod
+    async def aopen(cls, id: str, **options: Any) -> Session:  # noqa: A002 (as in `open`)
+        """The same as :meth:`open`, with the work off the event loop."""
+        return await to_thread(partial(cls.open, id, **options))
 
     def agent(self, name: str) -> AgentState:
         """The state of the agent of that name, made if new.
@@ -108,7 +178,7 @@ class Session(Memory):
     # --- what was replaced, and what was before ---------------------------------------------
 
     def original(self, item_id: str) -> Any:
-        """What an item was as it was received: the caller's own object, byte for byte.
+        """What an item was as it was received, byte for byte.
 
         Args:
             item_id: Of an item that was replaced or dropped, or of what stands in its place.
@@ -121,6 +191,10 @@ class Session(Memory):
         """
         with self.lock:
             item = self.record.originals.get(item_id) or self._held(item_id)
+            where = self.journal.where.get(item_id)
+        if item is None and where is not None:
+            stored = self.journal.store.row(self.id, *where).item
+            item = item_of(stored, Layer.CONVERSATION_HISTORY) if stored is not None else None
         if item is None:
             raise KeyError(f"no item {item_id!r} in session {self.id!r}")
         if not item.derived_from:
@@ -129,9 +203,8 @@ class Session(Memory):
         return contents[0] if len(contents) == 1 else contents
 
     def _held(self, item_id: str) -> Item | None:
-        return next(
-            (item for layer in self.layers for item in layer.items if item.id == item_id), None
-        )
+        held = (item for layer in self.layers for item in layer.items)
+        return next((item for item in (*held, *self.history._received) if item.id == item_id), None)
 
     def snapshots(self) -> tuple[Snapshot, ...]:
         """The last snapshots, oldest first, at most ``Policy.keep_snapshots``."""
@@ -149,10 +222,58 @@ class Session(Memory):
 
         Raises:
             ConfigurationError: It is no snapshot of a session.
+            StoreError: It is a stored one, and the store cannot give it back.
         """
         if not isinstance(snapshot, Snapshot):
             raise ConfigurationError(f"restore takes one of session.snapshots(), got {snapshot!r}")
-        put_back(self, snapshot)
+        go_back(self, snapshot)
+
+    def branch(self, id: str | None = None) -> Session:  # noqa: A002 (as in Session)
+        """A session of its own that begins with memory as it is here now.
+
+        What either does from then on, the other does not see. Of one with a durable store the
+        branch is in the same store, with the originals.
+
+        Args:
+            id: The branch's; None: a new random one.
+
+        Raises:
+            StaleSessionError: This session was written elsewhere since it was opened here.
+            StoreError: The store cannot take it, or holds a session of that id.
+
+        >>> session = Session()
+        >>> session.history.append({"role": "user", "content": "hello"})
+        >>> other = session.branch()
+        >>> other.history.append({"role": "user", "content": "again"})
+        >>> len(session.history), len(other.history)
+        (1, 2)
+        """
+        return branched(self, id)
+
+    def run_log(self) -> RunLog:
+        """What each run found, left and did, oldest first.
+
+        Of a session without a durable store the last 1,000 runs of this process.
+
+        >>> session = Session()
+        >>> from memtrace import managed_agent
+        >>> @managed_agent
+        ... def agent(session):
+        ...     session.history.append({"role": "user", "content": "hello"})
+        >>> agent(session)
+        >>> [(run.name, run.after[-1] > 0) for run in session.run_log()]
+        [('agent', True)]
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        stored: list[LoggedRun] = []
+        if self.durable:
+            with self.lock:
+                ticket = self.journal.write(None)
+            ticket.result()
+            stored = self.journal.store.runs(self.id)
+        return RunLog([*stored, *self.journal.waiting_runs()])
 
     def on(self, stage: str) -> Callable[[H], H]:
         """Register a hook for a stage: ``session.on("after_run")(fn)``, or as a decorator.
@@ -199,8 +320,30 @@ class Session(Memory):
         self._calibrate(counted, input_tokens)
 
     def close(self) -> None:
-        """Stop reporting this session; what it did stays counted."""
+        """End the session here: what it did stays counted.
+
+        One with a durable store is consolidated, and a last snapshot is taken of it; it goes on
+        with :meth:`open`. The second time nothing happens.
+
+        Raises:
+            StaleSessionError: The session was written elsewhere since it was opened here.
+            StoreError: The store cannot take the snapshot.
+        """
+        if self.durable and not self._closed:
+            consolidate_memory(self)
+            create_memory_snapshot(self, "close")
+        self._closed = True
         self._dismiss()
+
+    async def aclose(self) -> None:
+        """The same as :meth:`close`, with the work off the event loop."""
+        await to_thread(self.close)
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
 
     def __repr__(self) -> str:
         held = sum(self.read_tokens())
@@ -227,3 +370,26 @@ def current_session() -> Session | None:
             return run.memory
         run = run.parent
     return None
+
+
+def verify(store: Any) -> Verification:
+    """Read all that a store holds, and tell what of it is not what was written.
+
+    Every row is compared with its hash, every snapshot with its root, every reference with what
+    it refers to, and the database's own pages are checked. Nothing is changed.
+
+    Args:
+        store: A path, an address, or a store, as :meth:`Session.open` takes.
+
+    Raises:
+        StoreError: It is not there, or cannot be opened.
+
+    >>> import tempfile
+    >>> path = f"{tempfile.mkdtemp()}/memory.db"
+    >>> Session.open("support-42", store=path).close()
+    >>> verify(path).ok, verify(path).sessions
+    (True, 1)
+    """
+    from .stores import open_store
+
+    return open_store(store, make=False).check()

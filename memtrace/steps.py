@@ -18,6 +18,7 @@ from typing import Any, TypeVar, cast
 from opentelemetry.context import attach, detach, get_current
 
 from .engine import Run
+from .errors import StaleSessionError, StoreError
 
 Begin = Callable[[], Run]
 D = TypeVar("D")
@@ -212,7 +213,12 @@ async def prepare(run: Run) -> None:
     """What an asynchronous run does before its body: long work off the event loop."""
     try:
         if run.work_waits:
-            await to_thread(run.prepare)
+            if run.brief:
+                run.prepare()
+            else:
+                await to_thread(run.prepare)
+        if run.ticket is not None:
+            await _kept(run)
         await _settle(run)
     except BaseException as error:
         run.end(error)
@@ -236,6 +242,14 @@ async def _tidied(run: Run) -> None:
     except BaseException:
         run.conclude()
         raise
+
+
+async def _kept(run: Run) -> None:
+    """Wait until a checkpoint's snapshot is durable."""
+    try:
+        await run.ticket
+    except (StaleSessionError, StoreError) as error:
+        run.refused = error
 
 
 async def _settle(run: Run) -> None:

@@ -438,6 +438,35 @@ class ActionReport:
 
 
 @dataclass(frozen=True, slots=True)
+class LoggedRun:
+    """One row of a session's run log: what a run found, left and did.
+
+    Args:
+        run_id: Its number in the session.
+        kind: ``agent`` or ``checkpoint``.
+        name: Name of the agent or of the checkpoint.
+        started_at: Seconds since the epoch.
+        duration_s: Seconds from before its profile to after it.
+        error: Type of what its body raised; None: nothing.
+        token_budget: Tokens of the budget then.
+        before: Tokens by layer as it found them.
+        after: Tokens by layer as it left them.
+        reports: What actions did meanwhile.
+    """
+
+    run_id: int
+    kind: str
+    name: str
+    started_at: float
+    duration_s: float
+    error: str | None
+    token_budget: int
+    before: LayerTokens
+    after: LayerTokens
+    reports: tuple[ActionReport, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Action:
     """One step of a plan: what would run, down to where, and why.
 

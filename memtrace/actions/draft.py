@@ -312,7 +312,7 @@ class Draft:
 
     def _show(self, old: Item, new: Item | None) -> None:
         place = self._places.pop(old.id)
-        self.memory.history._put(place, new)
+        self.memory.history._show(place, new)
         if new is not None:
             self._places[new.id] = place
             self._fresh.append(new)

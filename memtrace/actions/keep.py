@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from ..errors import StaleSessionError, StoreError
 from ..hooks import schedule
+from ..journal import Taken
 from ..memory import Memory
 from ..record import Snapshot
 from ..telemetry import names
@@ -72,26 +74,37 @@ def create_memory_snapshot(
     name: str | None = None,
     *,
     tell: Tell = schedule,
-    taken: list[Snapshot] | None = None,
+    taken: list[Kept] | None = None,
 ) -> ActionReport:
     """Keep memory as it is now, for :meth:`Session.restore`; the newest is the last listed.
+
+    Where the session has a durable store, it returns when the snapshot is durable.
 
     Args:
         memory: The session.
         name: For finding it again; None: its id.
         tell: Takes what async hooks still have to do.
-        taken: Where the snapshot itself is put.
+        taken: Where the snapshot itself is put, and its ticket; given one, it does not wait.
 
     Returns:
         A report, ``effective``.
+
+    Raises:
+        StaleSessionError: The session was written elsewhere since it was opened here.
+        StoreError: The store cannot take it. Memory goes on, and the next one takes all.
     """
+    refused: list[Exception] = []
 
     def work() -> Result:
-        snapshot = take(memory, name)
-        with memory.lock:
-            memory.record.snapshots.append(snapshot)
-        if taken is not None:
-            taken.append(snapshot)
+        try:
+            snapshot, ticket = kept = take(memory, name)
+            if taken is not None:
+                taken.append(kept)
+            elif memory.durable:
+                ticket.result()
+        except (StaleSessionError, StoreError) as error:
+            refused.append(error)
+            raise
         return Result(
             items=snapshot.items,
             reason=snapshot.name,
@@ -102,30 +115,56 @@ def create_memory_snapshot(
             },
         )
 
-    return perform(memory, "snapshot", "checkpoint", work, tell=tell, hooked=False)
+    report = perform(memory, "snapshot", "checkpoint", work, tell=tell, hooked=False)
+    if refused:
+        raise refused[0]
+    return report
 
 
-def take(memory: Memory, name: str | None) -> Snapshot:
-    """A snapshot of memory. Items are frozen and shared; agents' states are copied."""
+Kept = tuple[Snapshot, Any]
+"""A snapshot, and the ticket that tells when it is durable."""
+
+
+def take(memory: Memory, name: str | None) -> Kept:
+    """A snapshot of memory. Items are frozen and shared; agents' states are copied.
+
+    Raises:
+        StoreError: An agent's state is no data, so the session's store cannot take it.
+    """
     with memory.lock:
         profile = memory.profile()
         state = tuple(layer._dump(_copied) for layer in memory.layers)
         identity = memory._new_id("s")
-    return Snapshot(
-        id=identity,
-        name=name if name is not None else identity,
-        created_at=memory.now(),
-        tokens=profile.total_tokens,
-        items=sum(usage.items for usage in profile.layers.values()),
-        state=state,
-    )
+        snapshot = Snapshot(
+            id=identity,
+            name=name if name is not None else identity,
+            created_at=memory.now(),
+            tokens=profile.total_tokens,
+            items=sum(usage.items for usage in profile.layers.values()),
+            state=state,
+        )
+        ticket = memory.keep(
+            Taken(
+                snapshot.id,
+                snapshot.name,
+                snapshot.created_at,
+                snapshot.tokens,
+                snapshot.items,
+                memory.kept_facts(),
+            )
+        )
+        memory.record.snapshots.append(snapshot)
+        memory.journal.forget([kept.id for kept in memory.record.snapshots])
+    return snapshot, ticket
 
 
 def put_back(memory: Memory, snapshot: Snapshot) -> None:
     """Make memory what it was at a snapshot."""
+    memory.journal.settle()
     with memory.lock:
         for layer, state in zip(memory.layers, snapshot.state, strict=True):
             layer._load(state, _copied)
+        memory.went_back(snapshot.id)
 
 
 def _copied(state: Any) -> Any:

@@ -115,9 +115,14 @@ def cleanup_expired_items(memory: Memory, *, tell: Tell = schedule) -> ActionRep
     def work() -> Result:
         with memory.lock:
             gone = memory.cache._sweep()
+            if not memory.active_contexts.due:
+                return Result(items=gone, reason="expired")
         draft = Draft(memory, 0)
         expired(draft, lambda item: True)
-        return Result(items=gone + draft.commit(), reason="expired")
+        gone += draft.commit()
+        with memory.lock:
+            memory.active_contexts._look_ahead()
+        return Result(items=gone, reason="expired")
 
     return perform(
         memory,

@@ -1,9 +1,19 @@
 """The five layers. Each keeps running totals in a tally that telemetry may outlive it with."""
 
 from .agents import Agents, AgentState
-from .base import Tally, Wiring
+from .base import Change, Tally, Wiring
 from .cache import Cache, CacheStats
 from .contexts import Contexts
 from .history import History
 
-__all__ = ["AgentState", "Agents", "Cache", "CacheStats", "Contexts", "History", "Tally", "Wiring"]
+__all__ = [
+    "AgentState",
+    "Agents",
+    "Cache",
+    "CacheStats",
+    "Change",
+    "Contexts",
+    "History",
+    "Tally",
+    "Wiring",
+]

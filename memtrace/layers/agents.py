@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import ConfigurationError
 from ..values import Item, Layer
-from .base import BaseLayer, Tally, Wiring
+from .base import BaseLayer, Change, Tally, Wiring
 
 _SHORT = 512
 """Bytes up to which a fingerprint is the encoding itself; past it, its length and hash."""
@@ -21,12 +21,13 @@ class AgentState:
         state: Its state; None at first.
     """
 
-    __slots__ = ("_mark", "_tokens", "name", "state")
+    __slots__ = ("_mark", "_noted", "_tokens", "name", "state")
 
     def __init__(self, name: str, state: Any = None) -> None:
         self.name = name
         self.state = state
         self._mark: object = None
+        self._noted: object = None  # the mark when the state was last noted for the store
         self._tokens = 0
 
     def __repr__(self) -> str:
@@ -125,6 +126,7 @@ class Agents(BaseLayer):
             agent = self[name]
             del self._agents[name]
             self._tally.leave(agent._tokens)
+            self._note("leave", self._index, 0, name)
             return agent
 
     # --- within the package, under the lock -------------------------------------------------
@@ -147,6 +149,32 @@ class Agents(BaseLayer):
                 self._tally.added += max(0, tokens - agent._tokens)
                 agent._tokens = tokens
                 agent._mark = mark
+
+    def _changes(self) -> Iterator[Change]:
+        # States change in place, so they are told at each snapshot: all of them at the next.
+        for agent in self._agents.values():
+            agent._noted = None
+        return iter(())
+
+    def _changed(self) -> list[AgentState]:
+        """Agents whose states changed since this was last asked."""
+        self._measure()
+        changed = [
+            agent
+            for agent in self._agents.values()
+            if agent._mark is None or agent._mark != agent._noted
+        ]
+        for agent in changed:
+            agent._noted = agent._mark
+        return changed
+
+    def _apply(self, op: str, place: int, key: Any, item: Item | None, extra: Any) -> None:
+        if op == "state":
+            self.agent(key).state = extra
+        elif op == "leave":
+            self.remove(key)
+        else:
+            raise ValueError(f"no change {op!r} of agents")
 
     def _dump(self, copied: Callable[[Any], Any]) -> Any:
         return tuple((agent.name, copied(agent.state)) for agent in self._agents.values())

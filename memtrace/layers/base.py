@@ -6,9 +6,9 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from ..values import Item, Layer
+from ..values import Item, Layer, layer_index
 
 
 class Tally:
@@ -41,6 +41,34 @@ class Tally:
         self.items -= 1
 
 
+class Change(NamedTuple):
+    """One change of a layer, from which it can be made again.
+
+    Args:
+        op: Which change it is; each layer has its own.
+        layer: Index of the layer.
+        place: A position in the history.
+        key: A key, a name or an item's id.
+        item: The item that came, if one did.
+        extra: What else the change needs: plain data.
+    """
+
+    op: str
+    layer: int = 0
+    place: int = 0
+    key: Any = None
+    item: Item | None = None
+    extra: Any = None
+
+
+def _unnoted(*_change: Any) -> None:
+    """Nobody keeps this session."""
+
+
+def _as_it_is(content: Any, strict: bool = True) -> Any:
+    return content
+
+
 @dataclass(frozen=True, slots=True)
 class Wiring:
     """What a session lends to its layers.
@@ -51,6 +79,10 @@ class Wiring:
         now: Seconds since the epoch that never run backwards.
         owner: Number of the current run and name of its agent, or (None, None).
         new_id: A new item id, unique in the session, from a one-letter prefix.
+        note: Takes a change that was made, as :class:`Change` has its fields, for the store.
+        admit: What is kept of a content: itself, or where secrets are taken out a copy. Refuses
+            what no store could take, unless it is told not to be strict.
+        stored: The form in which the store would give a content back.
     """
 
     lock: threading.RLock
@@ -58,6 +90,9 @@ class Wiring:
     now: Callable[[], float]
     owner: Callable[[], tuple[int | None, str | None]]
     new_id: Callable[[str], str]
+    note: Callable[..., None] = _unnoted
+    admit: Callable[..., Any] = _as_it_is
+    stored: Callable[[Any], Any] = _as_it_is
 
 
 class BaseLayer(ABC):
@@ -66,6 +101,8 @@ class BaseLayer(ABC):
     layer: Layer
 
     def __init__(self, wiring: Wiring, tally: Tally) -> None:
+        self._index = layer_index(self.layer)
+        self._note = wiring.note
         self._wiring = wiring
         self._lock: Any = wiring.lock
         self._tally = tally
@@ -87,6 +124,18 @@ class BaseLayer(ABC):
     @abstractmethod
     def _load(self, state: Any, copied: Callable[[Any], Any]) -> None:
         """Hold what :meth:`_dump` gave, and nothing else. Called under the lock."""
+
+    @abstractmethod
+    def _changes(self) -> Iterator[Change]:
+        """The changes that lead from nothing to what it holds. Called under the lock."""
+
+    @abstractmethod
+    def _apply(self, op: str, place: int, key: Any, item: Item | None, extra: Any) -> None:
+        """Make a change again, without noting it. Called under the lock.
+
+        Raises:
+            Exception: It does not fit what the layer holds.
+        """
 
     @abstractmethod
     def _recount(self) -> None:

@@ -12,7 +12,7 @@ from cachetools import TLRUCache
 
 from ..errors import ConfigurationError
 from ..values import Item, Layer
-from .base import BaseLayer, Tally, Wiring
+from .base import BaseLayer, Change, Tally, Wiring
 
 _FEW = 8
 """Misses up to which no hit rate is low: the least that twenty lookups at 60% allow."""
@@ -153,6 +153,7 @@ class Cache(BaseLayer):
         if ttl_s is not None and not ttl_s > 0:
             raise ConfigurationError(f"ttl_s must be a number of seconds above 0, got {ttl_s!r}")
         wiring = self._wiring
+        value = wiring.admit(value, False)
         tokens = wiring.count(value)
         run_id, agent = wiring.owner()
         now = wiring.now()
@@ -181,6 +182,7 @@ class Cache(BaseLayer):
             self._keep(key, item)
             if ttl_s is not None:
                 self._lives[key] = ttl_s
+            self._note("put", self._index, 0, key, item, ttl_s)
         return item
 
     def get(self, key: Hashable, default: Any = None) -> Any:
@@ -260,6 +262,7 @@ class Cache(BaseLayer):
             longer = replace(item, expires_at=now + 2 * self._lives[key], last_used_at=now)
             self._shelf[key] = self._held[key] = longer
             self._uses[key] = 0
+            self._note("put", self._index, 0, key, longer, self._lives[key])
             stretched += 1
         return stretched
 
@@ -305,6 +308,25 @@ class Cache(BaseLayer):
             self._shelf[key] = item
             self._keep(key, item)
 
+    def _changes(self) -> Iterator[Change]:
+        for key, item in self._held.items():
+            yield Change("put", self._index, 0, key, item, self._lives.get(key))
+
+    def _apply(self, op: str, place: int, key: Any, item: Item | None, extra: Any) -> None:
+        key = _hashable(key)
+        if op == "drop":
+            self._drop(key)
+        elif op == "put" and item is not None:
+            self._drop(key)
+            if item.tokens > self._shelf.maxsize:
+                return  # the budget is a smaller one now
+            self._shelf[key] = item
+            self._keep(key, item)
+            if extra is not None:
+                self._lives[key] = float(extra)
+        else:
+            raise ValueError(f"no change {op!r} of a cache")
+
     def _keep(self, key: Hashable, item: Item) -> None:
         """Take in what was put on the shelf, unless it was over before it lay there."""
         if key not in self._shelf:
@@ -323,6 +345,7 @@ class Cache(BaseLayer):
             self._tally.leave(self._held.pop(key).tokens)
             self._uses.pop(key, None)
             self._lives.pop(key, None)
+            self._note("drop", self._index, 0, key)
 
     def _forget(self, item: Item) -> None:
         """Drop an item, if it is still the one under its key."""
@@ -338,6 +361,7 @@ class Cache(BaseLayer):
         self._tally.leave(item.tokens)
         self._uses.pop(key, None)
         self._lives.pop(key, None)
+        self._note("drop", self._index, 0, key)
         if expired:
             self._expirations += 1
         else:
@@ -357,3 +381,8 @@ class Cache(BaseLayer):
                 self._keep(key, counted)
         self._tally.tokens = sum(item.tokens for item in self._held.values())
         self._tally.items = len(self._held)
+
+
+def _hashable(key: Any) -> Any:
+    """A key as it was: a store gives tuples back as lists."""
+    return tuple(_hashable(part) for part in key) if isinstance(key, list) else key

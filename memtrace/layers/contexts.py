@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 from ..errors import ConfigurationError
 from ..values import Item, Layer
-from .base import BaseLayer, Tally, Wiring
+from .base import BaseLayer, Change, Tally, Wiring
 
 PINNED_KINDS = frozenset({"system", "tools"})
 """Kinds that are always pinned: the system prompt and tool schemas."""
@@ -30,6 +31,7 @@ class Contexts(BaseLayer):
         self._by_id: dict[str, Item] = {}
         self._ids: dict[str, str] = {}  # id by key
         self._touches: dict[str, int] = {}  # how often, by id
+        self._soonest = inf  # no item expires before it
 
     @property
     def items(self) -> tuple[Item, ...]:
@@ -70,6 +72,7 @@ class Contexts(BaseLayer):
         if key is not None and not isinstance(key, str):
             raise ConfigurationError(f"key must be text, got {key!r}; for example key={str(key)!r}")
         wiring = self._wiring
+        content = wiring.admit(content)
         now = wiring.now()
         run_id, run_agent = wiring.owner()
         item = Item(
@@ -107,14 +110,10 @@ class Contexts(BaseLayer):
         with self._lock:
             item = self._require(key)
             run_id, _ = self._wiring.owner()
-            touched = replace(
-                item,
-                last_used_at=self._wiring.now(),
-                run_id=run_id if run_id is not None else item.run_id,
-            )
-            self._by_id[item.id] = touched
-            self._touches[item.id] = self._touches.get(item.id, 0) + 1
-            return touched
+            run_id = run_id if run_id is not None else item.run_id
+            now = self._wiring.now()
+            self._note("touch", self._index, 0, item.id, None, (now, run_id))
+            return self._touch(item, now, run_id)
 
     def touches(self, item_id: str) -> int:
         """How often an item was touched."""
@@ -131,6 +130,11 @@ class Contexts(BaseLayer):
             self._discard(item.id)
             return item
 
+    @property
+    def due(self) -> bool:
+        """Whether an item may have expired."""
+        return self._soonest <= self._wiring.now()
+
     def clear(self) -> None:
         """Forget every item."""
         with self._lock:
@@ -139,23 +143,46 @@ class Contexts(BaseLayer):
 
     # --- within the package, under the lock -------------------------------------------------
 
+    def _look_ahead(self) -> None:
+        """Find out again when the next item expires."""
+        deadlines = (item.expires_at for item in self._by_id.values())
+        self._soonest = min((at for at in deadlines if at is not None), default=inf)
+
     def _require(self, key: str) -> Item:
         item = self._by_id.get(self._ids.get(key, key))
         if item is None:
             raise KeyError(f"no item {key!r} in {self.layer.value}")
         return item
 
-    def _insert(self, item: Item, *, added: bool = True) -> None:
+    def _insert(self, item: Item) -> None:
+        self._put(item)
+        self._tally.added += item.tokens
+        self._note("add", self._index, 0, None, item)
+
+    def _discard(self, item_id: str) -> None:
+        self._remove(item_id)
+        self._note("remove", self._index, 0, item_id)
+
+    # --- the three changes there are, and making them again ---------------------------------
+
+    def _put(self, item: Item) -> None:
         self._by_id[item.id] = item
         if item.key is not None:
             self._ids[item.key] = item.id
-        self._tally.enter(item.tokens)
+        self._tally.tokens += item.tokens
+        self._tally.items += 1
         if item.pinned:
             self._tally.pinned += item.tokens
-        if not added:
-            self._tally.added -= item.tokens
+        if item.expires_at is not None:
+            self._soonest = min(self._soonest, item.expires_at)
 
-    def _discard(self, item_id: str) -> None:
+    def _touch(self, item: Item, now: float, run_id: int | None) -> Item:
+        touched = replace(item, last_used_at=now, run_id=run_id)
+        self._by_id[item.id] = touched
+        self._touches[item.id] = self._touches.get(item.id, 0) + 1
+        return touched
+
+    def _remove(self, item_id: str) -> None:
         item = self._by_id.pop(item_id)
         self._touches.pop(item_id, None)
         if item.key is not None and self._ids.get(item.key) == item_id:
@@ -170,10 +197,29 @@ class Contexts(BaseLayer):
     def _load(self, state: Any, _copied: Callable[[Any], Any]) -> None:
         items, touches = state
         for item_id in tuple(self._by_id):
-            self._discard(item_id)
+            self._remove(item_id)
         for item in items:
-            self._insert(item, added=False)
+            self._put(item)
         self._touches = dict(touches)
+
+    def _apply(self, op: str, place: int, key: Any, item: Item | None, extra: Any) -> None:
+        if op == "add" and item is not None:
+            self._put(item)
+        elif op == "remove":
+            self._remove(key)
+        elif op == "touch":
+            now, run_id = extra
+            self._touch(self._by_id[key], float(now), run_id)
+        else:
+            raise ValueError(f"no change {op!r} of {self.layer.value}")
+
+    def _changes(self) -> Iterator[Change]:
+        for item in self._by_id.values():
+            yield Change("add", self._index, 0, None, item)
+            for _ in range(self._touches.get(item.id, 0)):
+                yield Change(
+                    "touch", self._index, 0, item.id, None, (item.last_used_at, item.run_id)
+                )
 
     def _recount(self) -> None:
         for item in self._by_id.values():

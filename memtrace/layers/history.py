@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import ConfigurationError
 from ..messages import facts
 from ..values import Item, Layer
-from .base import BaseLayer, Tally, Wiring
+from .base import BaseLayer, Change, Tally, Wiring
 
 
 class History(BaseLayer):
@@ -33,7 +33,7 @@ class History(BaseLayer):
         super().__init__(wiring, tally)
         # Two parallel lists: what was received, and what stands for it in the view now (None
         # where it was dropped). `sync` compares against the first, everybody reads the second.
-        self._received: list[Any] = []
+        self._received: list[Item] = []
         self._shown: list[Item | None] = []
         self.user_turns = 0
         self._writes = 0
@@ -67,14 +67,14 @@ class History(BaseLayer):
         """
         item = self._item(message)
         with self._lock:
-            self._push(message, item)
+            self._push(item)
 
     def extend(self, messages: Iterable[Any]) -> None:
         """Take in messages, in order and together."""
-        new = [(message, self._item(message)) for message in messages]
+        new = [self._item(message) for message in messages]
         with self._lock:
-            for message, item in new:
-                self._push(message, item)
+            for item in new:
+                self._push(item)
 
     def sync(self, messages: Sequence[Any]) -> None:
         """Adopt a list that is sent whole each turn.
@@ -102,7 +102,7 @@ class History(BaseLayer):
                 if all(index in counted for index in new):
                     self._truncate(common)
                     for index in new:
-                        self._push(messages[index], counted[index])
+                        self._push(counted[index])
                     return
             # Counting is slow, so it is done outside the lock; then the prefix is looked at
             # again, if somebody wrote meanwhile.
@@ -119,8 +119,9 @@ class History(BaseLayer):
         item = self._item(message)
         with self._lock:
             place = self._place(index)
-            self._put(place, item, added=True)
-            self._received[place] = message
+            self._swap(place, item)
+            self._tally.added += item.tokens
+            self._note("swap", self._index, place, None, item)
 
     def pop(self, index: int = -1) -> Any:
         """Take out the message at ``index`` of the view, and return it.
@@ -131,8 +132,8 @@ class History(BaseLayer):
         with self._lock:
             place = self._place(index)
             item = self._shown[place]
-            self._put(place, None)
-            del self._received[place], self._shown[place]
+            self._delete(place)
+            self._note("pop", self._index, place)
             return item.content  # type: ignore[union-attr]
 
     def clear(self) -> None:
@@ -148,6 +149,7 @@ class History(BaseLayer):
                 "history takes messages, got None; for example {'role': 'user', 'content': 'hi'}"
             )
         wiring = self._wiring
+        message = wiring.admit(message)
         run_id, agent = wiring.owner()
         now = wiring.now()
         told = facts(message)
@@ -164,33 +166,20 @@ class History(BaseLayer):
             facts=told,
         )
 
-    def _push(self, message: Any, item: Item) -> None:
-        self._writes += 1
-        self._received.append(message)
-        self._shown.append(item)
-        self._tally.enter(item.tokens)
-        if item.kind == "user":
-            self.user_turns += 1
+    def _push(self, item: Item) -> None:
+        self._enter(item)
+        self._tally.added += item.tokens
+        self._note("push", self._index, 0, None, item)
 
-    def _put(self, place: int, item: Item | None, *, added: bool = False) -> None:
+    def _show(self, place: int, item: Item | None) -> None:
         """Show something else, or nothing, in a place. Called under the lock."""
-        self._writes += 1
-        before = self._shown[place]
-        self._shown[place] = item
-        if before is not None:
-            self._tally.leave(before.tokens)
-        if item is not None:
-            self._tally.enter(item.tokens)
-            if not added:
-                self._tally.added -= item.tokens
+        self._put(place, item)
+        self._note("show", self._index, place, None, item)
 
     def _truncate(self, length: int) -> None:
-        self._writes += 1
         cut = length < len(self._shown) and self._shown[length] is None
-        for item in self._shown[length:]:
-            if item is not None:
-                self._tally.leave(item.tokens)
-        del self._received[length:], self._shown[length:]
+        self._cut(length)
+        self._note("cut", self._index, length)
         if cut:
             self._unfold()
 
@@ -209,7 +198,67 @@ class History(BaseLayer):
         ):
             place -= 1
         for index in range(place, len(self._shown)):
-            self._put(index, self._item(self._received[index]), added=False)
+            self._show(index, self._received[index])
+
+    # --- the five changes there are, and making them again ----------------------------------
+
+    def _enter(self, item: Item) -> None:
+        self._writes += 1
+        self._received.append(item)
+        self._shown.append(item)
+        self._tally.tokens += item.tokens
+        self._tally.items += 1
+        if item.kind == "user":
+            self.user_turns += 1
+
+    def _put(self, place: int, item: Item | None) -> None:
+        self._writes += 1
+        before = self._shown[place]
+        self._shown[place] = item
+        if before is not None:
+            self._tally.leave(before.tokens)
+        if item is not None:
+            self._tally.tokens += item.tokens
+            self._tally.items += 1
+
+    def _swap(self, place: int, item: Item) -> None:
+        self._put(place, item)
+        self._received[place] = item
+
+    def _delete(self, place: int) -> None:
+        self._put(place, None)
+        del self._received[place], self._shown[place]
+
+    def _cut(self, length: int) -> None:
+        self._writes += 1
+        for item in self._shown[length:]:
+            if item is not None:
+                self._tally.leave(item.tokens)
+        del self._received[length:], self._shown[length:]
+
+    def _apply(self, op: str, place: int, key: Any, item: Item | None, extra: Any) -> None:
+        if place < 0 or (op != "push" and place > len(self._shown)):
+            raise ValueError(f"there is no place {place} in a history of {len(self._shown)}")
+        if op == "show":
+            self._put(place, item)
+        elif op == "pop":
+            self._delete(place)
+        elif op == "cut":
+            self._cut(place)
+        elif item is None or op not in ("push", "swap"):
+            raise ValueError(f"no change {op!r} of a history")
+        elif op == "push":
+            self._enter(item)
+        else:
+            self._swap(place, item)
+
+    def _changes(self) -> Iterator[Change]:
+        for place, (received, shown) in enumerate(zip(self._received, self._shown, strict=True)):
+            yield Change("push", self._index, 0, None, received)
+            if shown is not received:
+                yield Change("show", self._index, place, None, shown)
+
+    # --- reading back -----------------------------------------------------------------------
 
     def _place(self, index: int) -> int:
         """Position in the two lists of the message at ``index`` of the view."""
@@ -225,13 +274,15 @@ class History(BaseLayer):
     def _common_prefix(self, messages: Sequence[Any]) -> int:
         # Mostly the list has only grown: comparing in one step is three times as fast.
         length = min(len(self._received), len(messages))
-        if _equal(self._received[:length], messages[:length]):
+        ours = [item.content for item in self._received[:length]]
+        if _equal(ours, messages[:length]):
             return length
-        length = 0
-        for ours, theirs in zip(self._received, messages, strict=False):
-            if ours is not theirs and not _equal(ours, theirs):
-                break
-            length += 1
+        stored = self._wiring.stored
+        for place, (held, theirs) in enumerate(zip(ours, messages, strict=False)):
+            same = held is theirs or _equal(held, theirs)
+            # What came from a store, or had a secret in it, is compared as it would be stored.
+            if not same and not _equal(held, stored(theirs)):
+                return place
         return length
 
     def _dump(self, _copied: Callable[[Any], Any]) -> Any:
@@ -239,7 +290,7 @@ class History(BaseLayer):
 
     def _load(self, state: Any, _copied: Callable[[Any], Any]) -> None:
         received, shown = state
-        self._truncate(0)
+        self._cut(0)
         self._received[:] = received
         self._shown[:] = shown
         for item in shown:
@@ -253,7 +304,9 @@ class History(BaseLayer):
             if item is not None:
                 tokens = self._wiring.count(item.content)
                 if tokens != item.tokens:
-                    self._shown[place] = replace(item, tokens=tokens)
+                    counted = self._shown[place] = replace(item, tokens=tokens)
+                    if self._received[place] is item:
+                        self._received[place] = counted
                 total += tokens
         self._tally.tokens = total
         self._tally.items = sum(item is not None for item in self._shown)

@@ -29,7 +29,7 @@ from memtrace import (
     update_cache,
 )
 from memtrace.actions.shorten import cap, extract, gist, stub
-from memtrace.memory import Memory
+from memtrace.memory import now
 
 Message = dict[str, Any]
 
@@ -93,7 +93,7 @@ def assert_exact(session: Session) -> None:
 def outlived(item: Item | None) -> Item:
     """The item, once its time is over."""
     assert item is not None
-    while item.expires_at is not None and Memory.now() < item.expires_at:
+    while item.expires_at is not None and now() < item.expires_at:
         pass
     return item
 
@@ -558,7 +558,7 @@ def test_a_value_that_stays_in_use_never_lives_longer_than_twice_its_life() -> N
 
         (item,) = session.cache.items
         assert item.expires_at is not None
-        assert item.expires_at <= Memory.now() + 200
+        assert item.expires_at <= now() + 200
 
 
 def test_a_loader_that_fails_is_reported_and_the_others_run() -> None:

@@ -1,0 +1,409 @@
+"""What changed in a session since it was last stored, in order, and how it is stored.
+
+Nothing is noted until something is first kept: a session that takes no snapshot pays one
+comparison a change. From then on each change waits here until a write takes it to the store;
+one that fails leaves all in place, for the next to take.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .errors import StoreError
+from .layers import Change
+from .values import LAYERS, Item, Layer, LoggedRun
+
+if TYPE_CHECKING:
+    from .stores import Head, Loaded, Row, Store, StoredItem, Ticket, Written
+
+PLAIN = (dict, list, str, int, float, bool, bytes, type(None))
+"""Types that come back from a store as they were."""
+
+KEPT_RUNS = 1000
+"""Rows of the run log that are kept where no durable store takes them."""
+
+_RUNS, _RUNS_S = 64, 1.0
+"""Rows of the run log, and seconds, after which they are written without a checkpoint."""
+
+STEPS = -1
+"""Layer of the changes that are no layer's: how far a session came with its steps."""
+
+
+class Taken(NamedTuple):
+    """What is known of a snapshot at the moment it is taken.
+
+    Args:
+        id: Unique in its session.
+        name: As given.
+        created_at: Seconds since the epoch.
+        tokens: The session's total.
+        items: Number of items.
+        facts: The session's counters and its budget.
+    """
+
+    id: str
+    name: str
+    created_at: float
+    tokens: int
+    items: int
+    facts: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Loop:
+    """How far a loop over steps came.
+
+    Attributes:
+        done: Hashes of the steps that are done, in order.
+        open: Whether it has not come to its end.
+        revision: Of the snapshot that was taken as its latest step began; 0: none yet.
+    """
+
+    done: list[bytes] = field(default_factory=list)
+    open: bool = False
+    revision: int = 0
+
+
+class Journal:
+    """Changes of one session on their way to its store.
+
+    Attributes:
+        durable: Whether the store outlives the process.
+        revision: The latest revision of the session that is stored and known here; 0: none.
+        where: Revision and place of the row by which each stored item came, by its id.
+        loops: Loops over steps, by name.
+    """
+
+    def __init__(
+        self, session: str, lock: Any, open_store: Callable[[], Store], durable: bool
+    ) -> None:
+        self.durable = durable
+        self._logged_at = 0.0
+        self._session = session
+        self._lock = lock
+        self._open = open_store
+        self._store: Store | None = None
+        self._changes: list[Change] | None = None
+        self._taken = 0  # how many changes were written ever: the number of the first that waits
+        self._rests_on = 0  # the revision that the waiting changes follow
+        self._root = b""
+        self._roots: dict[str, tuple[int, bytes]] = {}  # revision and root by snapshot id
+        self._came: dict[str, dict[str, Loop]] = {}  # how far loops were, by snapshot id
+        # Of the write that is being made: where items will be, which of them come back as they
+        # were, and which loops it tells of.
+        self._coming: dict[str, tuple[int, int]] = {}
+        self._exact: list[str] = []
+        self._loops: set[str] = set()
+        self._runs: deque[tuple[Any, ...]] = deque(maxlen=None if durable else KEPT_RUNS)
+        self._last: Ticket | None = None
+        self.revision = 0
+        self.where: dict[str, tuple[int, int]] = {}
+        self.loops: dict[str, Loop] = {}
+        self.released: Callable[[Iterable[str]], None] = lambda ids: None
+
+    # --- noting -----------------------------------------------------------------------------
+
+    @property
+    def active(self) -> bool:
+        """Whether changes are noted."""
+        return self._changes is not None
+
+    @property
+    def waiting(self) -> int:
+        """How many changes wait to be written."""
+        return len(self._changes) if self._changes is not None else 0
+
+    @property
+    def store(self) -> Store:
+        """The session's store, opened when it is first asked for."""
+        if self._store is None:
+            self._store = self._open()
+        return self._store
+
+    def note(
+        self,
+        op: str,
+        layer: int = 0,
+        place: int = 0,
+        key: Any = None,
+        item: Item | None = None,
+        extra: Any = None,
+    ) -> None:
+        """Take in a change that was made. Called under the session's lock."""
+        if self._changes is not None:
+            self._changes.append(Change(op, layer, place, key, item, extra))
+
+    def begin(self, changes: Iterable[Change]) -> None:
+        """Note from now on, beginning with the changes that lead to the present state."""
+        self._changes = list(changes)
+
+    def rest(self) -> None:
+        """Note nothing: memory is about to be made what a store has."""
+        self._changes = None
+        self.loops = {}
+
+    def log(self, run: tuple[Any, ...]) -> None:
+        """Take in a row for the run log: the fields of a :class:`LoggedRun`, in order.
+
+        Where there is no durable store the last 1,000 are kept here.
+        """
+        self._runs.append(run)
+        if self.durable and (len(self._runs) >= _RUNS or run[3] - self._logged_at > _RUNS_S):
+            self._logged_at = run[3]
+            with self._lock:
+                self.write(None)
+
+    def waiting_runs(self) -> tuple[LoggedRun, ...]:
+        """The run log's rows that are not written yet, oldest first."""
+        return tuple(LoggedRun(*run) for run in tuple(self._runs))
+
+    def step(self, op: str, name: str, extra: Any = None) -> None:
+        """A loop over steps begins after so many of them, is a step further, or ends."""
+        with self._lock:
+            self._made(op, name, extra)
+            self.note(op, STEPS, 0, name, None, extra)
+
+    def steps_done(self, name: str) -> tuple[bytes, ...]:
+        """Hashes of the steps that a loop completed, in order."""
+        loop = self.loops.get(name)
+        return tuple(loop.done) if loop is not None else ()
+
+    def _made(self, op: str, name: str, extra: Any, revision: int = 0) -> None:
+        loop = self.loops.setdefault(name, Loop())
+        loop.open = op != "end"
+        if op == "begin":
+            del loop.done[int(extra) :]
+        elif op == "done":
+            loop.done.append(bytes(extra))
+        elif op != "end":
+            raise ValueError(f"no change {op!r} of steps")
+        loop.revision = revision or loop.revision
+
+    # --- writing ----------------------------------------------------------------------------
+
+    def write(self, taken: Taken | None) -> Ticket:
+        """Have what waits written, as a snapshot; None: the run log alone.
+
+        Called under the session's lock, and never waits for the disk.
+        """
+        from .stores import Ticket
+
+        ticket = Ticket()
+        mark = self._taken + self.waiting
+        write = _Write(self, taken, mark, ticket)
+        if taken is not None:
+            self._last = ticket
+            self._came[taken.id] = {
+                name: replace(loop, done=list(loop.done)) for name, loop in self.loops.items()
+            }
+        self.store.submit(write)
+        return ticket
+
+    def settle(self) -> None:
+        """Wait for the write that is under way, if one is; what it came to is its caller's."""
+        last = self._last
+        if last is not None:
+            try:
+                last.result()
+            except Exception:
+                return
+
+    def prepare(self, taken: Taken | None, mark: int) -> tuple[Written, int, int]:
+        """What a write consists of, and how many changes and runs it takes."""
+        from .stores import Written
+        from .stores.rows import Row, encode
+
+        with self._lock:
+            changes = (self._changes or [])[: max(0, mark - self._taken)] if taken else []
+            runs = self.waiting_runs() if self.durable else ()
+            revision, rests_on, root = self.revision, self._rests_on, self._root
+        rows: list[bytes] = []
+        if taken is not None and rests_on != revision:
+            rows.append(encode(Row("goto", place=rests_on))[0])
+        self._coming, self._exact, self._loops = {}, [], set()
+        for change in changes:
+            self._add(rows, change, revision + 1)
+        head = None if taken is None else _head(taken, len(rows))
+        return Written(revision, rows, root or bytes(16), head, runs), len(changes), len(runs)
+
+    def _add(self, rows: list[bytes], change: Change, revision: int) -> None:
+        from .stores.rows import encode
+
+        item = change.item
+        if change.layer == STEPS:
+            self._loops.add(change.key)
+        try:
+            payload, same = encode(row_of(change, revision))
+        except StoreError as error:
+            if not self.durable or change.layer == LAYERS.index(Layer.CACHE):
+                return  # what a cache holds can be made again
+            what = f"item {item.id} ({item.kind})" if item is not None else f"{change.key!r}"
+            raise StoreError(f"session {self._session!r}: {what} {error}") from error
+        rows.append(payload)
+        if item is not None:
+            self._coming[item.id] = revision, len(rows)
+            if same and type(item.content) in PLAIN:
+                self._exact.append(item.id)
+
+    def written(self, taken: Taken, changes: int, runs: int, root: bytes) -> None:
+        """A write is durable."""
+        with self._lock:
+            if self._changes is not None:
+                del self._changes[:changes]
+            self._drop_runs(runs)
+            self._taken += changes
+            self.revision += 1
+            self._rests_on = self.revision
+            self._root = root
+            self._roots[taken.id] = self.revision, root
+            self.where.update(self._coming)
+            for name in self._loops & self.loops.keys():
+                self.loops[name].revision = self.revision
+            self.released(self._exact)
+
+    def logged(self, runs: int) -> None:
+        """Rows of the run log are durable."""
+        with self._lock:
+            self._drop_runs(runs)
+
+    def _drop_runs(self, count: int) -> None:
+        for _ in range(count):
+            self._runs.popleft()
+
+    # --- going back -------------------------------------------------------------------------
+
+    def forget(self, snapshots: Sequence[str]) -> None:
+        """Only these snapshots can still be gone back to in the process."""
+        self._roots = {name: self._roots[name] for name in snapshots if name in self._roots}
+        self._came = {name: self._came[name] for name in snapshots if name in self._came}
+
+    def went_back(self, snapshot: str, present: Iterable[Change]) -> None:
+        """Memory is what it was at a snapshot: what waits was undone. Called under the lock.
+
+        Args:
+            snapshot: Its id.
+            present: The changes that lead from nothing to it.
+        """
+        self.loops = self._came.get(snapshot, {})
+        if self._changes is None:
+            return
+        self._taken += len(self._changes)
+        self._changes.clear()
+        found = self._roots.get(snapshot)
+        if found is None:  # it was never stored: everything is told anew
+            self._rests_on, self._root = 0, bytes(16)
+            self._changes.extend(present)
+        else:
+            self._rests_on, self._root = found
+
+    def revision_of(self, snapshot: str) -> int:
+        """Revision of a snapshot that can be gone back to in the process; 0: it is none."""
+        return self._roots.get(snapshot, (0, b""))[0]
+
+    def opened(self, loaded: Loaded) -> None:
+        """The session is what a store gave back; changes are noted from now on."""
+        self.revision = max(self.revision, loaded.revision)
+        self._rests_on = loaded.whole
+        self._root = loaded.head.root
+        self._roots[loaded.head.id] = loaded.whole, loaded.head.root
+        self.where = {**self.where, **loaded.stored}
+        self._changes = []
+
+
+class _Write:
+    """One write of a session, as its store sees it."""
+
+    __slots__ = ("_changes", "_mark", "_runs", "_taken", "session", "source", "ticket")
+
+    def __init__(self, journal: Journal, taken: Taken | None, mark: int, ticket: Ticket) -> None:
+        self.session = journal._session
+        self.source: Any = journal
+        self.ticket = ticket
+        self._taken = taken
+        self._mark = mark
+
+    def prepare(self) -> Written:
+        written: Written
+        written, self._changes, self._runs = self.source.prepare(self._taken, self._mark)
+        return written
+
+    def done(self, root: bytes) -> None:
+        if self._taken is None:
+            self.source.logged(self._runs)
+        else:
+            self.source.written(self._taken, self._changes, self._runs, root)
+
+
+def _head(taken: Taken, rows: int) -> Callable[[bytes], bytes]:
+    from .stores.rows import Head, encode
+
+    return lambda root: encode(Head(*taken[:5], rows, root, taken.facts))[0]
+
+
+# --- changes as rows ------------------------------------------------------------------------------
+
+
+def row_of(change: Change, revision: int) -> Row:
+    """A change as it is stored with a revision."""
+    from .stores import Row, StoredItem
+
+    op, layer, place, key, item, extra = change
+    stored = None
+    if item is not None:
+        stored = StoredItem(
+            item.id,
+            item.kind,
+            item.content,
+            item.tokens,
+            item.pinned,
+            item.priority,
+            item.created_at,
+            item.last_used_at,
+            item.expires_at,
+            item.agent,
+            item.run_id,
+            item.derived_from,
+            item.key,
+        )
+    return Row(op, layer, revision if layer == STEPS else place, key, stored, extra)
+
+
+def item_of(stored: StoredItem, layer: Layer) -> Item:
+    """An item as it was stored."""
+    return Item(
+        stored.id,
+        layer,
+        stored.kind,
+        stored.content,
+        stored.tokens,
+        stored.pinned,
+        stored.priority,
+        stored.created_at,
+        stored.last_used_at,
+        stored.expires_at,
+        stored.agent,
+        stored.run_id,
+        stored.derived_from,
+        stored.key,
+    )
+
+
+def replay(layers: Sequence[Any], journal: Journal, rows: Iterable[Row], head: Head) -> None:
+    """Make stored changes again in layers that hold nothing. Called under the lock.
+
+    Raises:
+        StoreError: A change does not fit what the ones before it left.
+    """
+    try:
+        for row in rows:
+            if row.layer == STEPS:
+                journal._made(row.op, row.key, row.extra, row.place)
+            elif row.op != "goto":
+                layer = layers[row.layer]
+                item = item_of(row.item, layer.layer) if row.item is not None else None
+                layer._apply(row.op, row.place, row.key, item, row.extra)
+    except (LookupError, TypeError, ValueError) as error:
+        raise StoreError(f"snapshot {head.id} cannot be made again: {error}") from error

@@ -1,0 +1,26 @@
+"""Where sessions are kept: the protocol, and the embedded store.
+
+Nothing here is imported until a session first keeps something.
+"""
+
+from .base import Damage, Loaded, Store, Ticket, Verification, Write, Written, settled
+from .opening import open_store
+from .rows import Head, Row, StoredItem, encode
+from .sqlite import SQLiteStore
+
+__all__ = [
+    "Damage",
+    "Head",
+    "Loaded",
+    "Row",
+    "SQLiteStore",
+    "Store",
+    "StoredItem",
+    "Ticket",
+    "Verification",
+    "Write",
+    "Written",
+    "encode",
+    "open_store",
+    "settled",
+]

@@ -1,0 +1,55 @@
+"""The tables, version by version. Each step takes a database one version forward."""
+
+from __future__ import annotations
+
+APPLICATION_ID = 0x6D656D74
+"""``memt``: tells a store from other people's databases."""
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (  # 1: sessions, and the log that they are read back from
+        """CREATE TABLE sessions (
+            key INTEGER PRIMARY KEY,
+            id BLOB NOT NULL,
+            revision INTEGER NOT NULL,
+            hash BLOB NOT NULL
+        )""",
+        """CREATE TABLE log (
+            seq INTEGER PRIMARY KEY,
+            session INTEGER NOT NULL,
+            revision INTEGER NOT NULL,
+            place INTEGER NOT NULL,
+            payload BLOB NOT NULL,
+            hash BLOB NOT NULL
+        )""",
+        "CREATE UNIQUE INDEX log_order ON log (session, revision, place)",
+    ),
+    (  # 2: the run log
+        """CREATE TABLE runs (
+            seq INTEGER PRIMARY KEY,
+            session INTEGER NOT NULL,
+            run INTEGER NOT NULL,
+            kind TEXT NOT NULL,
+            agent TEXT,
+            started_at REAL NOT NULL,
+            duration_s REAL NOT NULL,
+            error TEXT,
+            token_budget INTEGER NOT NULL,
+            working_memory_before INTEGER NOT NULL,
+            long_term_memory_before INTEGER NOT NULL,
+            cache_before INTEGER NOT NULL,
+            agent_states_before INTEGER NOT NULL,
+            conversation_history_before INTEGER NOT NULL,
+            working_memory_after INTEGER NOT NULL,
+            long_term_memory_after INTEGER NOT NULL,
+            cache_after INTEGER NOT NULL,
+            agent_states_after INTEGER NOT NULL,
+            conversation_history_after INTEGER NOT NULL,
+            actions TEXT NOT NULL,
+            hash BLOB NOT NULL
+        )""",
+        "CREATE INDEX runs_of ON runs (session)",
+    ),
+)
+"""Never changed, only added to: a store of every older version must still open."""
+
+VERSION = len(MIGRATIONS)

@@ -1,0 +1,346 @@
+"""The embedded store: one SQLite file, or memory alone.
+
+One connection writes and checkpoints, guarded by one lock: SQLite 3.7.0-3.51.2 can lose what was
+committed where two connections of a process do. Processes take turns by ``BEGIN IMMEDIATE``,
+which waits where a deferred transaction would fail.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sqlite3
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Literal
+
+from ..errors import StaleSessionError, StoreDamagedError, StoreError, StoreVersionError
+from ..values import LoggedRun
+from . import writer
+from .base import Loaded, Verification, Write
+from .reading import newest, own_head
+from .rows import START, Head, Row, chained, decode_row
+from .runs import COLUMNS, run_from
+from .schema import APPLICATION_ID, MIGRATIONS, VERSION
+from .statements import claim, head_of, id_from, key_of, latest, put, read, roots_of
+
+MEMORY = ":memory:"
+
+Synchronous = Literal["FULL", "NORMAL"]
+
+_PAGE_BYTES = 8192
+"""Three messages of 2 KB fit, where SQLite's default of 4,096 takes one and leaves half empty."""
+
+_BUSY_S = 30.0
+"""Seconds to wait for another process's transaction."""
+
+
+class SQLiteStore:
+    """Sessions in one SQLite database.
+
+    Args:
+        path: Of the file, which is made (mode 0600) if it is not there; ``:memory:``: nowhere.
+        synchronous: ``FULL``: what is acknowledged survives a power cut. ``NORMAL``: it
+            survives the process, and a power cut may take the last moments.
+
+    Attributes:
+        durable: Whether there is a file.
+        name: The path.
+
+    Raises:
+        StoreError: The file cannot be opened, or is no store.
+        StoreVersionError: A newer memtrace wrote it.
+    """
+
+    def __init__(self, path: str | Path = MEMORY, *, synchronous: Synchronous = "FULL") -> None:
+        self.name = os.fspath(path)
+        self.durable = self.name != MEMORY
+        self._synchronous = synchronous
+        self._lock = threading.RLock()
+        self._connection: sqlite3.Connection | None = None
+        self._finalizer: Callable[[], object] | None = None
+        _stores.add(self)
+        if self.durable:
+            with self._reading():
+                pass
+
+    def __repr__(self) -> str:
+        return f"<SQLiteStore {self.name!r}>"
+
+    # --- the connection -----------------------------------------------------------------------
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """The connection, for as long as the block; SQLite's errors leave it as memtrace's."""
+        with self._lock:
+            try:
+                if self._connection is None:
+                    self._connect()
+                assert self._connection is not None
+                yield self._connection
+            except sqlite3.Error as error:
+                raise _typed(error, self.name) from error
+
+    def _connect(self) -> None:
+        if self.durable:
+            _touch(self.name)
+        connection = sqlite3.connect(
+            self.name, isolation_level=None, timeout=_BUSY_S, check_same_thread=False
+        )
+        try:
+            _set_up(connection, self.name, self._synchronous if self.durable else "OFF")
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+        self._finalizer = finalizer = weakref.finalize(self, _close, connection, os.getpid())
+        finalizer.atexit = False  # what waits is written first: see `_close_all`
+
+    def close(self) -> None:
+        """Write what waits, and let go of the file. It opens again when it is used."""
+        if self.durable:
+            writer.drain()
+        with self._lock:
+            if self._finalizer is not None:
+                self._finalizer()
+            self._connection = self._finalizer = None
+
+    def _forked(self) -> None:
+        # The parent's connection is neither used nor closed here: either would break its locks.
+        if self._connection is not None:
+            _leaked.append(self._connection)
+        self._connection = self._finalizer = None
+        self._lock = threading.RLock()
+
+    # --- writing ------------------------------------------------------------------------------
+
+    def submit(self, write: Write) -> None:
+        """Take in a write; its ticket tells when it is durable, or why it is not."""
+        if self.durable:
+            writer.submit(self, write)
+        else:
+            writer.settle([write], writer.committed(self, [write]))
+
+    def commit(self, writes: Sequence[Write]) -> list[BaseException | None]:
+        """Write all in one transaction; for each, why it was not written."""
+        errors: list[BaseException | None] = [None] * len(writes)
+        roots: list[bytes | None] = [None] * len(writes)
+        try:
+            with self._reading() as connection, _transaction(connection):
+                for index, write in enumerate(writes):
+                    try:
+                        roots[index] = put(connection, write.session, write.prepare())
+                    except (StaleSessionError, StoreError) as error:
+                        errors[index] = error
+        except Exception as error:  # nothing of the transaction is there
+            return [earlier or error for earlier in errors]
+        for write, root in zip(writes, roots, strict=True):
+            if root is not None:
+                write.done(root)
+        return errors
+
+    # --- reading ------------------------------------------------------------------------------
+
+    def load(self, session: str, upto: int | None = None) -> Loaded | None:
+        """A session's newest whole snapshot, or that of a revision; None: there is none."""
+        key = key_of(session)
+        with self._reading() as connection:
+            last, strange = latest(connection, session, key)
+            if not last and strange:
+                raise StoreDamagedError(f"session {session!r} in {self.name}: {strange[0]}")
+            if not last:
+                return None
+            if upto is not None:
+                last, strange = min(upto, last), []
+            chain = read(connection, key, last)
+            whole, head, missing = newest(
+                chain, last, lambda revision: head_of(connection, key, revision)
+            )
+            if head is None:
+                raise StoreDamagedError(
+                    f"nothing of session {session!r} in {self.name} is whole: "
+                    + "; ".join(missing[:3])
+                )
+            if whole != last:
+                chain = read(connection, key, whole)
+        return Loaded(
+            last, whole, head, chain.rows, roots_of(chain), chain.stored, [*strange, *missing]
+        )
+
+    def heads(self, session: str, last: int) -> list[tuple[int, Head]]:
+        """The last snapshots that can be read, oldest first, with their revisions."""
+        found: list[tuple[int, Head]] = []
+        with self._reading() as connection:
+            for revision, payload, digest in connection.execute(
+                "SELECT revision, payload, hash FROM log WHERE session = ? AND place = 0"
+                " ORDER BY revision DESC LIMIT ?",
+                (key_of(session), last),
+            ):
+                with suppress(StoreDamagedError):
+                    found.append((revision, own_head(payload, digest)))
+        return found[::-1]
+
+    def row(self, session: str, revision: int, place: int) -> Row:
+        """One row, compared with its hash."""
+        key = key_of(session)
+        with self._reading() as connection:
+            stored = connection.execute(
+                "SELECT payload, hash FROM log WHERE session = ? AND revision = ? AND place = ?",
+                (key, revision, place),
+            ).fetchone()
+            before = connection.execute(
+                "SELECT hash FROM log WHERE session = ? AND place > 0"
+                " AND (revision, place) < (?, ?) ORDER BY revision DESC, place DESC LIMIT 1",
+                (key, revision, place),
+            ).fetchone()
+        if stored is None:
+            raise StoreDamagedError(f"row {place} of snapshot {revision} is missing")
+        row = decode_row(stored[0])
+        if chained(before[0] if before else START, stored[0]) != stored[1]:
+            raise StoreDamagedError(f"row {place} of snapshot {revision} is not what was written")
+        return row
+
+    def runs(self, session: str) -> list[LoggedRun]:
+        """The run log of a session, oldest first."""
+        with self._reading() as connection:
+            rows = connection.execute(
+                f"SELECT {', '.join(COLUMNS)}, hash FROM runs WHERE session = ? ORDER BY seq",  # noqa: S608
+                (key_of(session),),
+            ).fetchall()
+        return [run_from(row) for row in rows]
+
+    def sessions(self) -> list[str]:
+        """Ids of the sessions it holds."""
+        with self._reading() as connection:
+            rows = connection.execute("SELECT id FROM sessions ORDER BY rowid").fetchall()
+        return [id_from(row[0]) for row in rows]
+
+    def copy(self, session: str, to: str, upto: int) -> None:
+        """A new session that holds what another held at a revision, its originals too."""
+        key, new = key_of(session), key_of(to)
+        with self._reading() as connection, _transaction(connection):
+            claim(connection, to, new, 0, upto)
+            connection.execute(
+                "INSERT INTO log (session, revision, place, payload, hash)"
+                " SELECT ?, revision, place, payload, hash FROM log"
+                " WHERE session = ? AND revision <= ? ORDER BY revision, place",
+                (new, key, upto),
+            )
+
+    def check(self) -> Verification:
+        """What it holds, and what of it is damaged."""
+        from .checking import check
+
+        with self._reading() as connection:
+            return check(connection)
+
+
+# --- set-up ---------------------------------------------------------------------------------------
+
+
+def _touch(path: str) -> None:
+    """Make the file if it is not there, readable by its owner alone."""
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise StoreError(
+            f"cannot open the store {path}: there is no folder {folder}; make it first, "
+            f"for example: mkdir -m 700 {folder}"
+        )
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    except (OSError, ValueError) as error:
+        raise StoreError(f"cannot open the store {path}: {error}") from error
+
+
+def _set_up(connection: sqlite3.Connection, name: str, synchronous: str) -> None:
+    connection.execute(f"PRAGMA busy_timeout = {int(_BUSY_S * 1000)}")
+    connection.execute("PRAGMA trusted_schema = OFF")
+    connection.execute("PRAGMA cell_size_check = ON")
+    # Damage can make any column text, of any bytes: reading it is no error, its hash will be.
+    connection.text_factory = lambda text: text.decode("utf-8", "replace")
+    version = _version(connection, name)
+    if version == 0:
+        connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+    if name != MEMORY:
+        connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute(f"PRAGMA synchronous = {synchronous}")
+    if version < VERSION:
+        _migrate(connection, name)
+
+
+def _version(connection: sqlite3.Connection, name: str) -> int:
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if application == APPLICATION_ID:
+        if version > VERSION:
+            raise StoreVersionError(
+                f"{name} was written by a newer memtrace (form {version}; this one knows up to "
+                f"{VERSION}): update memtrace-otel"
+            )
+        return version
+    if application or version or connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+        raise StoreError(f"{name} is a SQLite database, but no store of memtrace's")
+    return 0
+
+
+def _migrate(connection: sqlite3.Connection, name: str) -> None:
+    with _transaction(connection):
+        # Another process may have been first.
+        for version in range(_version(connection, name), VERSION):
+            for statement in MIGRATIONS[version]:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            with suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+        raise
+
+
+def _typed(error: sqlite3.Error, name: str) -> StoreError:
+    text = str(error)
+    if "malformed" in text or "not a database" in text or "corrupt" in text:
+        kind: type[StoreError] = StoreDamagedError
+        if "not a database" in text:
+            return StoreError(f"{name} is no SQLite database, so it cannot be a store")
+    else:
+        kind = StoreError
+    return kind(f"the store {name} failed: {text}")
+
+
+def _close(connection: sqlite3.Connection, process: int) -> None:
+    if os.getpid() == process:
+        with suppress(sqlite3.Error):
+            connection.close()
+    else:
+        _leaked.append(connection)
+
+
+_stores: weakref.WeakSet[SQLiteStore] = weakref.WeakSet()
+_leaked: list[sqlite3.Connection] = []
+
+
+def _after_fork() -> None:
+    for store in list(_stores):
+        store._forked()
+
+
+@atexit.register
+def _close_all() -> None:
+    for store in list(_stores):
+        store.close()
+
+
+writer.after_fork(_after_fork)

@@ -1,0 +1,145 @@
+"""What is said to SQLite: the statements by which sessions are written and read."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from typing import Any
+
+from ..errors import StaleSessionError, StoreDamagedError
+from .base import Written
+from .reading import Chain, Stored, follow
+from .rows import chained
+from .runs import COLUMNS, run_hash, run_values
+
+
+def key_of(session: str) -> int:
+    """A session's key: 63 bits of the hash of its id, so that a lost row of it shows."""
+    return int.from_bytes(sha256(_id(session)).digest()[:8], "big") >> 1
+
+
+def _id(session: str) -> bytes:
+    return session.encode("utf-8", "surrogatepass")
+
+
+def id_from(stored: Any) -> str:
+    try:
+        return bytes(stored).decode("utf-8", "surrogatepass")
+    except (UnicodeDecodeError, TypeError) as error:
+        raise StoreDamagedError(f"a session's id cannot be read: {error}") from error
+
+
+def _mark(session: str, revision: int) -> bytes:
+    return chained(revision.to_bytes(8, "big", signed=True), _id(session))
+
+
+def claim(
+    connection: sqlite3.Connection, session: str, key: int, known: int, revision: int
+) -> None:
+    """Take the next revision of a session, if what its writer knows is the latest.
+
+    Raises:
+        StaleSessionError: It is not.
+    """
+    mark = _mark(session, revision)
+    if known:
+        done = connection.execute(
+            "UPDATE sessions SET revision = ?, hash = ? WHERE key = ? AND revision = ?",
+            (revision, mark, key, known),
+        )
+    else:
+        done = connection.execute(
+            "INSERT OR IGNORE INTO sessions (key, id, revision, hash) VALUES (?, ?, ?, ?)",
+            (key, _id(session), revision, mark),
+        )
+    if done.rowcount == 1:
+        return
+    found = connection.execute("SELECT revision FROM sessions WHERE key = ?", (key,)).fetchone()
+    raise StaleSessionError(
+        f"session {session!r} was written elsewhere: it is at revision "
+        f"{found[0] if found else 'none'}, and this one knows it as of revision {known}; nothing "
+        f"was stored. To go on with it: Session.open({session!r}, store=...)"
+    )
+
+
+def put(connection: sqlite3.Connection, session: str, written: Written) -> bytes:
+    """Write one write's rows; gives the root."""
+    key = key_of(session)
+    root = written.root
+    if written.head is not None:
+        revision = written.revision + 1
+        rows: list[tuple[int, int, int, bytes, bytes]] = []
+        for place, payload in enumerate(written.rows, 1):
+            root = chained(root, payload)
+            rows.append((key, revision, place, payload, root))
+        head = written.head(root)
+        rows.append((key, revision, 0, head, chained(root, head)))
+        claim(connection, session, key, written.revision, revision)
+        connection.executemany(
+            "INSERT INTO log (session, revision, place, payload, hash) VALUES (?, ?, ?, ?, ?)",
+            rows,
+        )
+    if written.runs:
+        marks = ", ".join("?" * (len(COLUMNS) + 2))
+        connection.executemany(
+            f"INSERT INTO runs (session, {', '.join(COLUMNS)}, hash) VALUES ({marks})",  # noqa: S608
+            [(key, *values, run_hash(values)) for values in map(run_values, written.runs)],
+        )
+    return root
+
+
+def latest(connection: sqlite3.Connection, session: str, key: int) -> tuple[int, list[str]]:
+    """The latest revision of a session (0: there is none), and what is strange about it."""
+    row = connection.execute(
+        "SELECT id, revision, hash FROM sessions WHERE key = ?", (key,)
+    ).fetchone()
+    held = connection.execute("SELECT max(revision) FROM log WHERE session = ?", (key,)).fetchone()[
+        0
+    ]
+    if row is None and held is None:
+        return 0, []
+    if row is None or row[0] != _id(session) or row[2] != _mark(session, row[1]):
+        return int(held or 0), ["its entry in the list of sessions is damaged"]
+    if held != row[1]:
+        return int(held or 0), [f"its log ends at snapshot {held} of {row[1]}"]
+    return int(held), []
+
+
+def read(connection: sqlite3.Connection, key: int, upto: int) -> Chain:
+    return follow(_stored(connection, key, upto))
+
+
+def _stored(connection: sqlite3.Connection, key: int, upto: int) -> Iterator[Stored]:
+    """The rows of a log, as far as they can be read: where pages are damaged, no further."""
+    with _damaged_pages():
+        yield from connection.execute(
+            "SELECT revision, place, payload, hash FROM log"
+            " WHERE session = ? AND place > 0 AND revision <= ? ORDER BY revision, place",
+            (key, upto),
+        )
+
+
+def head_of(connection: sqlite3.Connection, key: int, revision: int) -> tuple[bytes, bytes] | None:
+    found: tuple[bytes, bytes] | None = None
+    with _damaged_pages():
+        found = connection.execute(
+            "SELECT payload, hash FROM log WHERE session = ? AND revision = ? AND place = 0",
+            (key, revision),
+        ).fetchone()
+    return found
+
+
+@contextmanager
+def _damaged_pages() -> Iterator[None]:
+    """Pass over what SQLite itself cannot read: the hashes tell what is missing then."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if type(error) is not sqlite3.DatabaseError:  # such as a full disk: no damage
+            raise
+
+
+def roots_of(chain: Chain) -> dict[int, bytes]:
+    return {revision: root for revision, root in chain.roots.items() if root is not None}
