@@ -164,10 +164,10 @@ def _searching(fn: Any, name: str) -> Find:
     )
 
     def find(instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Measured | None:
-        # Written out, not `slot.pick`: this is on the path of every call.
+        # Written out, not `slot.pick`, and the usual type first: this is on every call's path.
         place = free if instance is None else in_method
         named = args[place] if 0 <= place < len(args) else kwargs.get("session", default)
-        if _is_session(named):
+        if type(named) is Session or _is_session(named):
             return named  # type: ignore[no-any-return]  # just looked at
         found = _among(args, kwargs, bound, name) or current_session()
         if found is None:
