@@ -44,8 +44,8 @@ class Measured(Protocol):
     budget: TokenBudget
     record: Record
 
-    def open_run(self) -> tuple[int, LayerTokens, bool]: ...
-    def close_run(self, run_id: int) -> tuple[LayerTokens, bool]: ...
+    def open_run(self) -> tuple[int, LayerTokens, int, bool]: ...
+    def close_run(self, run_id: int) -> tuple[LayerTokens, int, bool]: ...
     def read_tokens(self) -> LayerTokens: ...
     def profile(self) -> MemoryProfile: ...
 
@@ -71,8 +71,7 @@ class Spec:
     is_agent: bool = field(init=False)
     own: bool = field(init=False)
     usual: bool = field(init=False)
-    series: dict[str, Any] = field(init=False)
-    failed_series: dict[str, dict[str, Any]] = field(init=False, default_factory=dict)
+    series: tuple[tuple[str, str], ...] = field(init=False)
 
     def __post_init__(self) -> None:
         is_agent = self.kind == "agent"
@@ -82,11 +81,11 @@ class Spec:
         derive("is_agent", is_agent)
         derive("own", self.span == "own")
         derive("usual", is_agent and self.policy is None)
-        derive("series", {names.AGENT_NAME: self.name} if is_agent else {})
+        derive("series", ((names.AGENT_NAME, self.name),) if is_agent else ())
 
-    def series_of(self, error: str) -> dict[str, Any]:
-        """Metric attributes of runs that failed: one object for each series, never changed."""
-        return self.failed_series.setdefault(error, {**self.series, names.ERROR_TYPE: error})
+    def series_of(self, error: BaseException) -> tuple[tuple[str, str], ...]:
+        """Attributes of the metrics of runs that failed so."""
+        return (*self.series, (names.ERROR_TYPE, spans.error_type(error)))
 
 
 class Run:
@@ -125,6 +124,8 @@ class Run:
     refused: Exception | None = None
     _before: LayerTokens | None = None
     _after: LayerTokens | None = None
+    _total_before: int = 0
+    _total_after: int = 0
     _ended: bool = False
     _restless: bool = False
     _collected: bool = False
@@ -156,7 +157,7 @@ class Run:
             self.context = set_value(RUN, self, outer)
         if memory is not None:
             try:
-                self.run_id, self._before, pressed = memory.open_run()
+                self.run_id, self._before, self._total_before, pressed = memory.open_run()
                 if pressed or not spec.usual or memory.hooks.registered or config.current.hooks:
                     self._start(memory, pressed)
             except BaseException as error:
@@ -192,6 +193,7 @@ class Run:
         self._work(loop.tidy)
         if isinstance(self.memory, Memory):
             self._after = self.memory.measure()
+            self._total_after = sum(self._after)
 
     def _enter_checkpoint(self, memory: Memory, policy: Policy, tell: Any) -> None:
         try:
@@ -252,7 +254,7 @@ class Run:
         memory = self.memory
         if memory is not None and self.run_id is not None:
             try:
-                self._after, restless = memory.close_run(self.run_id)
+                self._after, self._total_after, restless = memory.close_run(self.run_id)
                 # Lines are the session's own: under another policy everything is looked at.
                 self._restless = restless or self._spec.policy is not None
                 if self._restless and error is None and self._spec.is_agent:
@@ -274,6 +276,7 @@ class Run:
         self._body_ns = perf_counter_ns() - self._body_ns
         if self.memory is not None:
             self._after = self.memory.read_tokens()
+            self._total_after = sum(self._after)
         self.conclude()
 
     def conclude(self, error: BaseException | None = None) -> None:
@@ -294,18 +297,18 @@ class Run:
         span, spec, memory, after = self._span, self._spec, self.memory, self._after
         ended_ns = time_ns()
         try:
-            context = None
-            if span.is_recording():
-                context = span.get_span_context()
+            recording = span.is_recording()
+            if recording:
                 span.set_attributes(self._described())
                 if error is not None and spec.own:
                     spans.record_error(span, error)
             metrics.record_run(
                 ended_ns - self._started_ns if spec.is_agent else None,
-                after,
-                None if memory is None else memory.budget,
-                spec.series if error is None else spec.series_of(spans.error_type(error)),
-                context,
+                after[0] if after is not None else 0,
+                self._total_after,
+                memory.budget if memory is not None and after is not None else None,
+                spec.series if error is None else spec.series_of(error),
+                span if recording else None,
             )
             if isinstance(memory, Memory) and self.run_id is not None and not self._collected:
                 self._log(memory, ended_ns, error)
@@ -339,17 +342,24 @@ class Run:
 
     def _described(self) -> dict[str, Any]:
         """What the run says on its span."""
-        spec, memory = self._spec, self.memory
+        spec, memory, before, after = self._spec, self.memory, self._before, self._after
+        body_s = self._body_ns / 1e9
         if memory is None:
-            return {**spec.attributes, names.BODY_DURATION: self._body_ns / 1e9}
-        attributes = spans.run_attributes(
-            spec.attributes,
-            memory.id,
-            self._before,
-            self._after,
-            memory.budget,
-            self._body_ns / 1e9,
-        )
+            return {**spec.attributes, names.BODY_DURATION: body_s}
+        if before is None or after is None:
+            who = spans.identity(spec.attributes, memory.id)
+            attributes = {**who, names.BODY_DURATION: body_s}
+        else:
+            attributes = spans.run_attributes(
+                spec.attributes,
+                memory.id,
+                before,
+                self._total_before,
+                after,
+                self._total_after,
+                memory.budget.total,
+                body_s,
+            )
         if spec.is_agent:
             attributes[_CLEANUPS] = memory.record.cleanups
         elif self.restored:

@@ -337,7 +337,7 @@ class Memory:
     def profile(self) -> MemoryProfile:
         """What memory holds now. Reads running totals: independent of how much it holds."""
         with self.lock:
-            tokens = self._measure()
+            tokens, _ = self._measure()
             working, stored, cache, agents, history = self._totals.tallies
             return MemoryProfile(
                 self.budget,
@@ -369,7 +369,7 @@ class Memory:
 
     # --- runs -------------------------------------------------------------------------------
 
-    def open_run(self) -> tuple[int, LayerTokens, bool]:
+    def open_run(self) -> tuple[int, LayerTokens, int, bool]:
         """A new run's number, memory as it was found, and whether it is under pressure."""
         if self._config is not config.current:
             self._admit()
@@ -378,11 +378,11 @@ class Memory:
             if not self._open_runs:
                 self.record.outer_runs += 1
             self._open_runs.add(run_id)
-            tokens = self._measure()
+            tokens, total = self._measure()
             lines = self.lines
-            return run_id, tokens, tokens[0] > lines.working or sum(tokens) > lines.whole
+            return run_id, tokens, total, tokens[0] > lines.working or total > lines.whole
 
-    def close_run(self, run_id: int) -> tuple[LayerTokens, bool]:
+    def close_run(self, run_id: int) -> tuple[LayerTokens, int, bool]:
         """End a run; gives memory as it is left, and whether it is restless.
 
         Most runs leave memory far from every threshold: telling that costs five comparisons,
@@ -391,33 +391,38 @@ class Memory:
         with self.lock:
             self._open_runs.discard(run_id)
             self._last_runs.append(run_id)
-            self.record.runs += 1
-            tokens = self._measure()
+            record = self.record
+            record.runs += 1
+            tokens, total = self._measure()
             lines, cache = self.lines, self.cache
-            return tokens, (
+            restless = (
                 tokens[0] > lines.restless_working
-                or sum(tokens) > lines.restless
-                or self.record.restless
+                or total > lines.restless
+                or record.restless
                 or (cache.restless and cache._uneasy(self.policy.cache_hit_rate_alert))
             )
+            return tokens, total, restless
 
     def measure(self) -> LayerTokens:
         """Tokens by layer as they are now."""
         with self.lock:
-            return self._measure()
+            return self._measure()[0]
 
     def now(self) -> float:
         """Seconds since the epoch that never run backwards: setting the clock does not move
         them, nor does a restart after it was set."""
         return now() + self._shift
 
-    def _measure(self) -> LayerTokens:
-        """Tokens by layer, brought up to date. Called under the lock."""
+    def _measure(self) -> tuple[LayerTokens, int]:
+        """Tokens by layer, brought up to date, and their sum. Called under the lock."""
         if self.cache._soonest is not inf:
             self.cache._sweep()
         self.agents._measure()
+        # Not by `read_tokens`: this is on the path of every run, twice.
         working, stored, cache, agents, history = self._totals.tallies
-        return working.tokens, stored.tokens, cache.tokens, agents.tokens, history.tokens
+        tokens = working.tokens, stored.tokens, cache.tokens, agents.tokens, history.tokens
+        total = working.tokens + stored.tokens + cache.tokens + agents.tokens + history.tokens
+        return tokens, total
 
     def read_tokens(self) -> LayerTokens:
         """Tokens by layer as they were last brought up to date, without a lock."""

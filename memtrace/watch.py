@@ -65,14 +65,13 @@ class Watched:
         """Hooks for every session, which hear of observed lists too."""
         return self._watch.hooks
 
-    def open_run(self) -> tuple[int, LayerTokens, bool]:
+    def open_run(self) -> tuple[int, LayerTokens, int, bool]:
         """A number for the run, the list as it was found, and that nothing is to be done."""
-        return next(self._watch._ids), self._measure(), False
+        return next(self._watch._ids), self._measure(), self._tokens, False
 
-    def close_run(self, run_id: int) -> tuple[LayerTokens, bool]:
+    def close_run(self, run_id: int) -> tuple[LayerTokens, int, bool]:
         """The list as it is left, and whether it is over a threshold."""
-        tokens = self._measure()
-        return tokens, sum(tokens) > self.lines.restless
+        return self._measure(), self._tokens, self._tokens > self.lines.restless
 
     @property
     def policy(self) -> Policy:

@@ -15,9 +15,9 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from opentelemetry.trace import SpanContext
+from opentelemetry.trace import Span, SpanContext
 
-from ..values import LAYER_NAMES, LayerTokens, TokenBudget
+from ..values import LAYER_NAMES
 
 
 class Tally(Protocol):
@@ -43,9 +43,9 @@ class Totals(Protocol):
 
 
 Attributes = tuple[tuple[str, str], ...]
-RunPoint = tuple[
-    "int | None", "LayerTokens | None", "TokenBudget | None", Any, "SpanContext | None"
-]
+RunPoint = tuple["float | None", "float | None", "float | None", Attributes]
+"""Of one run: seconds it took, shares of working memory and of the budget held after it, series."""
+
 Point = tuple[str, float, Any, "SpanContext | None"]
 
 
@@ -59,9 +59,12 @@ class Ledger:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.counters: dict[str, dict[Attributes, float]] = {}
-        # A run's points are one tuple: (duration in ns, tokens by layer after it, budget,
-        # attributes, span context); the rare others name their instrument.
+        # A run's three points are one tuple, and nothing in it is tracked by the garbage
+        # collector, which would pay as much again for looking at it.
         self.runs: deque[RunPoint] = deque()
+        # The last run of every combination of buckets, with its span: what exemplars are.
+        self.last: dict[Any, tuple[RunPoint, Span]] = {}
+        # The rare others name their instrument.
         self.points: deque[Point] = deque()
         # A collected session's reference goes to `_gone`, and from there to the retired sums
         # under the lock: so that a sum over both counts every session exactly once.
@@ -113,7 +116,7 @@ class Ledger:
     def clear(self) -> None:
         """Start empty, as a child process must after a fork."""
         self._lock = threading.Lock()
-        for held in (self.counters, self.runs, self.points, self._live, self._gone):
+        for held in (self.counters, self.runs, self.last, self.points, self._live, self._gone):
             held.clear()
         self._retired = [0] * _SUMS
 

@@ -13,10 +13,10 @@ import threading
 import weakref
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from opentelemetry.context import Context
+from opentelemetry.context import Context, create_key, set_value
 from opentelemetry.metrics import (
     CallbackOptions,
     Histogram,
@@ -25,21 +25,23 @@ from opentelemetry.metrics import (
     Observation,
     get_meter_provider,
 )
-from opentelemetry.trace import NonRecordingSpan, SpanContext, set_span_in_context
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, set_span_in_context
 
 from .. import config
 from .._version import __version__
-from ..values import LAYER_NAMES, LayerTokens, TokenBudget
+from ..values import LAYER_NAMES, TokenBudget
 from . import names
 from .ledger import Attributes, Ledger, RunPoint
 
 MAX_BUFFERED = 16_384
-"""Runs buffered before the recording call drains them itself: some 8 MB, reached at 10,000 runs a
+"""Runs buffered before the recording call drains them itself: some 3 MB, reached at 10,000 runs a
 second between two collections a second apart only if one of them is late."""
 
-_NO_SPAN = Context()
-"""Given with a point that is nobody's exemplar, so that the SDK looks for none."""
+_NO_SPAN = set_value(create_key("memtrace-no-span"), True, Context())
+"""Given with a point that is nobody's exemplar. Not empty: for an empty one the SDK takes the
+current context."""
 
+_DURATIONS, _SHARES = names.BUCKETS_DURATION, names.BUCKETS_UTILIZATION
 _WORKING = {names.SCOPE_ATTRIBUTE: "working_memory"}
 _BUDGET = {names.SCOPE_ATTRIBUTE: "budget"}
 
@@ -94,44 +96,32 @@ class Instruments:
 
     def drain(self) -> None:
         """Record every buffered point."""
-        runs, points = self.ledger.runs, self.ledger.points
-        if runs:
-            self._record_runs(_take_all(runs))
-        for name, value, attributes, span in _take_all(points):
+        if self.ledger.runs:
+            self._record_runs()
+        for name, value, attributes, span in _take_all(self.ledger.points):
             self._others[name].record(value, attributes, context=_context(span))
 
-    def _record_runs(self, batch: list[RunPoint]) -> None:
-        # An aligned histogram keeps the last exemplar of each bucket, so only that one is given
-        # its span: looking for exemplars is a third of what recording costs.
-        seen: set[tuple[int, int, Any]] = set()
-        scopes: dict[Any, tuple[Any, Any]] = {}
-
-        def context(which: int, value: float, key: Any, bounds: Any, span: Any) -> Context:
-            place = (which, bisect_left(bounds, value), key)
-            if span is None or place in seen:
-                return _NO_SPAN
-            seen.add(place)
-            return _context(span)
-
+    def _record_runs(self) -> None:
+        # An aligned histogram keeps the last exemplar of each bucket, so only the last runs are
+        # given their spans: looking for exemplars is a third of what recording costs.
+        last, self.ledger.last = self.ledger.last, {}
+        spans = {id(point): span for point, span in list(last.values())}
+        series: dict[Attributes, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {}
         record_duration, record_share = self._duration.record, self._utilization.record
-        for duration_ns, tokens, budget, attributes, span in reversed(batch):
-            key = id(attributes)
-            if duration_ns is not None:
-                value = duration_ns / 1e9
-                bounds: Sequence[float] = names.BUCKETS_DURATION
-                record_duration(value, attributes, context=context(0, value, key, bounds, span))
-            if tokens is None or budget is None:
-                continue
-            scoped = scopes.get(key)
-            if scoped is None:
-                agent = {k: v for k, v in attributes.items() if k == names.AGENT_NAME}
-                scoped = scopes[key] = ({**agent, **_WORKING}, {**agent, **_BUDGET})
-            bounds = names.BUCKETS_UTILIZATION
-            limit = budget.limits[0]
-            value = tokens[0] / limit if limit else 0.0
-            record_share(value, scoped[0], context=context(1, value, key, bounds, span))
-            value = sum(tokens) / budget.total
-            record_share(value, scoped[1], context=context(2, value, key, bounds, span))
+        for point in _take_all(self.ledger.runs):
+            duration, working, whole, attributes = point
+            known = series.get(attributes)
+            if known is None:
+                agent = {k: v for k, v in attributes if k == names.AGENT_NAME}
+                known = dict(attributes), {**agent, **_WORKING}, {**agent, **_BUDGET}
+                series[attributes] = known
+            span = spans.get(id(point))
+            context = _NO_SPAN if span is None else set_span_in_context(span, _NO_SPAN)
+            if duration is not None:
+                record_duration(duration, known[0], context)
+            if working is not None and whole is not None:
+                record_share(working, known[1], context)
+                record_share(whole, known[2], context)
 
 
 def _take_all(queue: Any) -> list[Any]:
@@ -290,20 +280,46 @@ def ledger() -> Ledger:
 
 def record_run(
     duration_ns: int | None,
-    tokens: LayerTokens | None,
+    working_tokens: int,
+    tokens: int,
     budget: TokenBudget | None,
-    attributes: dict[str, Any],
-    span: SpanContext | None,
+    series: Attributes,
+    span: Span | None,
 ) -> None:
-    """Buffer a run's three points. ``attributes`` must be one object a series, never changed."""
+    """Buffer a run's three points: what it took, and what it left in memory.
+
+    Args:
+        duration_ns: Of an agent's run; None: of a checkpoint.
+        working_tokens: In working memory.
+        tokens: In all layers.
+        budget: What they are held against; None: they were not measured.
+        series: Attributes of its metrics.
+        span: Its span, if that is recorded.
+    """
     current = _current
     if current.config is not config.current:
         current = _resolve()
     runs = current.runs
-    if runs is not None:
-        runs.append((duration_ns, tokens, budget, attributes, span))
-        if len(runs) >= MAX_BUFFERED:
-            current.instruments.drain()  # type: ignore[union-attr]
+    if runs is None:
+        return
+    duration = None if duration_ns is None else duration_ns / 1e9
+    working = whole = None
+    if budget is not None:
+        limit = budget.limits[0]
+        working = working_tokens / limit if limit else 0.0
+        whole = tokens / budget.total
+    point = duration, working, whole, series
+    runs.append(point)
+    if span is not None:
+        buckets = (
+            series,
+            bisect_left(_DURATIONS, duration or 0.0),
+            bisect_left(_SHARES, working or 0.0),
+            bisect_left(_SHARES, whole or 0.0),
+        )
+        current.ledger.last[buckets] = point, span
+    if len(runs) >= MAX_BUFFERED:
+        current.instruments.drain()  # type: ignore[union-attr]
 
 
 def record(name: str, value: float, attributes: dict[str, Any], span: SpanContext | None) -> None:

@@ -13,7 +13,7 @@ from opentelemetry.util.types import AttributeValue
 
 from .. import config
 from .._version import __version__
-from ..values import LayerTokens, TokenBudget
+from ..values import LayerTokens
 from . import metrics, names
 
 logger = logging.getLogger("memtrace")
@@ -84,44 +84,52 @@ _BEFORE_TOKENS, _BEFORE_UTILIZATION = names.BEFORE_TOKENS, names.BEFORE_UTILIZAT
 _AFTER_TOKENS, _AFTER_UTILIZATION = names.AFTER_TOKENS, names.AFTER_UTILIZATION
 (_WORKING_BEFORE, _LONG_BEFORE, _CACHE_BEFORE, _AGENTS_BEFORE, _HISTORY_BEFORE) = names.LAYER_BEFORE
 (_WORKING_AFTER, _LONG_AFTER, _CACHE_AFTER, _AGENTS_AFTER, _HISTORY_AFTER) = names.LAYER_AFTER
+_BLANK: dict[str, AttributeValue] = dict.fromkeys(
+    (
+        *(_BODY_DURATION, _BUDGET_TOKENS, _DELTA_TOKENS),
+        *(_BEFORE_TOKENS, _BEFORE_UTILIZATION, _AFTER_TOKENS, _AFTER_UTILIZATION),
+        *names.LAYER_BEFORE,
+        *names.LAYER_AFTER,
+    ),
+    0,
+)
+"""What a run says of memory, to be filled in."""
 
 
 def run_attributes(
     who: Mapping[str, AttributeValue],
     conversation: str | None,
-    before: LayerTokens | None,
-    after: LayerTokens | None,
-    budget: TokenBudget | None,
+    before: LayerTokens,
+    total: int,
+    after: LayerTokens,
+    total_: int,
+    limit: int,
     body_s: float,
 ) -> dict[str, AttributeValue]:
     """What a run says on its span: who it was, what memory held before and after, how long."""
-    if before is None or after is None or budget is None:
-        return {**identity(who, conversation), names.BODY_DURATION: body_s}
-    working, stored, cache, agents, history = before
-    working_, stored_, cache_, agents_, history_ = after
-    total = working + stored + cache + agents + history
-    total_ = working_ + stored_ + cache_ + agents_ + history_
-    limit = budget.total
-    # One literal, made at its full size: a dict that grows is filled three times over.
-    attributes: dict[str, AttributeValue] = {
-        _BODY_DURATION: body_s,
-        _BUDGET_TOKENS: limit,
-        _BEFORE_TOKENS: total,
-        _BEFORE_UTILIZATION: total / limit,
-        _AFTER_TOKENS: total_,
-        _AFTER_UTILIZATION: total_ / limit,
-        _DELTA_TOKENS: total_ - total,
-        _WORKING_BEFORE: working,
-        _WORKING_AFTER: working_,
-        _LONG_BEFORE: stored,
-        _LONG_AFTER: stored_,
-        _CACHE_BEFORE: cache,
-        _CACHE_AFTER: cache_,
-        _AGENTS_BEFORE: agents,
-        _AGENTS_AFTER: agents_,
-        _HISTORY_BEFORE: history,
-        _HISTORY_AFTER: history_,
-    }
+    # A copy to fill in: a dict that grows to this size costs twice as much.
+    attributes = _BLANK.copy()
+    attributes[_BODY_DURATION] = body_s
+    attributes[_BUDGET_TOKENS] = limit
+    attributes[_BEFORE_TOKENS] = total
+    attributes[_BEFORE_UTILIZATION] = total / limit
+    attributes[_AFTER_TOKENS] = total_
+    attributes[_AFTER_UTILIZATION] = total_ / limit
+    attributes[_DELTA_TOKENS] = total_ - total
+    (
+        attributes[_WORKING_BEFORE],
+        attributes[_LONG_BEFORE],
+        attributes[_CACHE_BEFORE],
+        attributes[_AGENTS_BEFORE],
+        attributes[_HISTORY_BEFORE],
+    ) = before
+    (
+        attributes[_WORKING_AFTER],
+        attributes[_LONG_AFTER],
+        attributes[_CACHE_AFTER],
+        attributes[_AGENTS_AFTER],
+        attributes[_HISTORY_AFTER],
+    ) = after
     attributes.update(who)
     if conversation is not None:
         attributes[_CONVERSATION_ID] = conversation
