@@ -17,7 +17,7 @@ PYRIGHT = PATH="$(abspath $(BIN)):$$PATH" pyright
 SOURCES := pyproject.toml memtrace/_version.py
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint types floors pytest unit lowest bench format clean
+.PHONY: help venv demo test lint types floors pytest torture unit lowest bench format clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -42,6 +42,9 @@ floors: $(VENV)/.dev
 
 pytest: $(VENV)/.dev
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+torture: $(VENV)/.dev ## Every fault in full: 500 kills, 300 bit flips, 150 truncations, a full disk ...
+	MEMTRACE_TORTURE=1 $(BIN)/pytest $(PYTEST_ARGS) -rP tests/faults
 
 unit: $(VENV)/.test ## The unit tests alone, without the development tools
 	$(BIN)/pytest $(PYTEST_ARGS) tests/unit

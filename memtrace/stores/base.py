@@ -180,6 +180,11 @@ class Ticket:
         """Whether it is durable, or has failed."""
         return self._settled
 
+    @property
+    def error(self) -> BaseException | None:
+        """Why it failed; None: it did not, or is not settled."""
+        return self._error
+
     def result(self, timeout: float | None = None) -> None:
         """Wait until it is durable.
 

@@ -8,27 +8,18 @@ from ..errors import StoreDamagedError, StoreError
 from .base import Damage, Verification
 from .reading import Chain, read_head
 from .runs import COLUMNS, run_from
-from .statements import head_of, id_from, latest, read
+from .statements import head_of, latest, listed, read
 
 
 def check(connection: sqlite3.Connection) -> Verification:
     """What a store holds, and what of it is damaged: pages, hashes, roots, references."""
     damages = [Damage("", "database", text) for text in _integrity(connection)]
     snapshots = rows = 0
-    names: dict[int, str] = {}
     try:
-        for key, stored_id in connection.execute("SELECT key, id FROM sessions"):
-            try:
-                names[key] = id_from(stored_id)
-            except StoreDamagedError as error:
-                damages.append(Damage("", f"session {key}", str(error)))
-        keys = {key for (key,) in connection.execute("SELECT DISTINCT session FROM log")}
+        names, lost = listed(connection)
     except sqlite3.DatabaseError as error:
         return Verification(0, 0, 0, (*damages, Damage("", "database", str(error))))
-    damages += [
-        Damage("", f"log of session {key}", "it is not in the list of sessions")
-        for key in sorted(keys - names.keys())
-    ]
+    damages += lost
     for key, name in names.items():
         last, strange = latest(connection, name, key)
         damages += [Damage(name, "session", text) for text in strange]

@@ -8,6 +8,7 @@ which waits where a deferred transaction would fail.
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import sqlite3
 import threading
@@ -25,9 +26,11 @@ from .reading import newest, own_head
 from .rows import START, Head, Row, chained, decode_row
 from .runs import COLUMNS, run_from
 from .schema import APPLICATION_ID, MIGRATIONS, VERSION
-from .statements import claim, head_of, id_from, key_of, latest, put, read, roots_of
+from .statements import claim, head_of, key_of, latest, listed, put, read, roots_of
 
 MEMORY = ":memory:"
+
+logger = logging.getLogger("memtrace")
 
 Synchronous = Literal["FULL", "NORMAL"]
 
@@ -176,11 +179,13 @@ class SQLiteStore:
         with self._reading() as connection:
             for revision, payload, digest in connection.execute(
                 "SELECT revision, payload, hash FROM log WHERE session = ? AND place = 0"
-                " ORDER BY revision DESC LIMIT ?",
-                (key_of(session), last),
+                " ORDER BY revision DESC",
+                (key_of(session),),
             ):
                 with suppress(StoreDamagedError):
                     found.append((revision, own_head(payload, digest)))
+                if len(found) == last:
+                    break
         return found[::-1]
 
     def row(self, session: str, revision: int, place: int) -> Row:
@@ -205,18 +210,35 @@ class SQLiteStore:
 
     def runs(self, session: str) -> list[LoggedRun]:
         """The run log of a session, oldest first."""
+        key = key_of(session)
         with self._reading() as connection:
+            # No row tells of the next, so the table is read, and the index tells how many: where
+            # a page of either is damaged, rows that are there can no longer be found.
             rows = connection.execute(
-                f"SELECT {', '.join(COLUMNS)}, hash FROM runs WHERE session = ? ORDER BY seq",  # noqa: S608
-                (key_of(session),),
+                f"SELECT {', '.join(COLUMNS)}, hash FROM runs NOT INDEXED"  # noqa: S608
+                " WHERE session = ? ORDER BY seq",
+                (key,),
             ).fetchall()
+            count = connection.execute(
+                "SELECT count(*) FROM runs INDEXED BY runs_of WHERE session = ?", (key,)
+            ).fetchone()[0]
+        if count != len(rows):
+            raise StoreDamagedError(
+                f"the run log of session {session!r} in {self.name} has {len(rows)} rows of {count}"
+            )
         return [run_from(row) for row in rows]
 
     def sessions(self) -> list[str]:
-        """Ids of the sessions it holds."""
+        """Ids of the sessions it holds; a warning tells of those whose ids are damaged."""
         with self._reading() as connection:
-            rows = connection.execute("SELECT id FROM sessions ORDER BY rowid").fetchall()
-        return [id_from(row[0]) for row in rows]
+            found, lost = listed(connection)
+        if lost:
+            logger.warning(
+                "%s is damaged; its list of sessions is not whole: %s",
+                self.name,
+                "; ".join(map(str, lost)),
+            )
+        return list(found.values())
 
     def copy(self, session: str, to: str, upto: int) -> None:
         """A new session that holds what another held at a revision, its originals too."""

@@ -6,10 +6,9 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
-from typing import Any
 
-from ..errors import StaleSessionError, StoreDamagedError
-from .base import Written
+from ..errors import StaleSessionError
+from .base import Damage, Written
 from .reading import Chain, Stored, follow
 from .rows import chained
 from .runs import COLUMNS, run_hash, run_values
@@ -24,11 +23,38 @@ def _id(session: str) -> bytes:
     return session.encode("utf-8", "surrogatepass")
 
 
-def id_from(stored: Any) -> str:
+def listed(connection: sqlite3.Connection) -> tuple[dict[int, str], list[Damage]]:
+    """Ids of the sessions by their keys, and what is wrong with the list."""
+    found: dict[int, str] = {}
+    lost: dict[object, str] = {}
+    for key, stored in connection.execute("SELECT key, id FROM sessions"):
+        name = _name(stored)
+        if name is not None and key_of(name) == key:
+            found[key] = name
+        else:
+            lost[key] = "its id is not what was written"
+    for (key,) in connection.execute(_KEYS):
+        if key not in found:
+            lost.setdefault(key, "it is not in the list of sessions")
+    return found, [Damage("", f"session {key}", reason) for key, reason in lost.items()]
+
+
+def _name(stored: object) -> str | None:
     try:
-        return bytes(stored).decode("utf-8", "surrogatepass")
-    except (UnicodeDecodeError, TypeError) as error:
-        raise StoreDamagedError(f"a session's id cannot be read: {error}") from error
+        return stored.decode("utf-8", "surrogatepass") if isinstance(stored, bytes) else None
+    except UnicodeDecodeError:
+        return None
+
+
+_KEYS = """
+    WITH RECURSIVE each(key) AS (
+        SELECT min(session) FROM log
+        UNION ALL
+        SELECT (SELECT min(session) FROM log WHERE session > key) FROM each WHERE key IS NOT NULL
+    )
+    SELECT key FROM each WHERE key IS NOT NULL
+"""
+"""Each key in the log once, by as many steps in its index."""
 
 
 def _mark(session: str, revision: int) -> bytes:

@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .errors import StoreError
-from .layers import Change
-from .values import LAYERS, Item, Layer, LoggedRun
+from ..errors import StoreError
+from ..layers import Change
+from ..telemetry import spans
+from ..values import LAYERS, Item, Layer, LoggedRun
+from .rows import STEPS, row_of
 
 if TYPE_CHECKING:
-    from .stores import Head, Loaded, Row, Store, StoredItem, Ticket, Written
+    from ..stores import Loaded, Store, Ticket, Written
 
 PLAIN = (dict, list, str, int, float, bool, bytes, type(None))
 """Types that come back from a store as they were."""
@@ -27,9 +29,6 @@ KEPT_RUNS = 1000
 
 _RUNS, _RUNS_S = 64, 1.0
 """Rows of the run log, and seconds, after which they are written without a checkpoint."""
-
-STEPS = -1
-"""Layer of the changes that are no layer's: how far a session came with its steps."""
 
 
 class Taken(NamedTuple):
@@ -97,7 +96,8 @@ class Journal:
         self._coming: dict[str, tuple[int, int]] = {}
         self._exact: list[str] = []
         self._loops: set[str] = set()
-        self._runs: deque[tuple[Any, ...]] = deque(maxlen=None if durable else KEPT_RUNS)
+        self._runs: deque[tuple[Any, ...]] = deque(maxlen=10 * KEPT_RUNS if durable else KEPT_RUNS)
+        self._logging: Ticket | None = None
         self._last: Ticket | None = None
         self.revision = 0
         self.where: dict[str, tuple[int, int]] = {}
@@ -148,13 +148,17 @@ class Journal:
     def log(self, run: tuple[Any, ...]) -> None:
         """Take in a row for the run log: the fields of a :class:`LoggedRun`, in order.
 
-        Where there is no durable store the last 1,000 are kept here.
+        Where there is no durable store the last 1,000 are kept here, and where that fails the
+        last 10,000.
         """
         self._runs.append(run)
         if self.durable and (len(self._runs) >= _RUNS or run[3] - self._logged_at > _RUNS_S):
             self._logged_at = run[3]
+            failed = self._logging.error if self._logging is not None else None
             with self._lock:
-                self.write(None)
+                self._logging = self.write(None)
+            if failed is not None:
+                spans.failure("run log", failed)
 
     def waiting_runs(self) -> tuple[LoggedRun, ...]:
         """The run log's rows that are not written yet, oldest first."""
@@ -163,7 +167,7 @@ class Journal:
     def step(self, op: str, name: str, extra: Any = None) -> None:
         """A loop over steps begins after so many of them, is a step further, or ends."""
         with self._lock:
-            self._made(op, name, extra)
+            self.told(op, name, extra)
             self.note(op, STEPS, 0, name, None, extra)
 
     def steps_done(self, name: str) -> tuple[bytes, ...]:
@@ -171,7 +175,8 @@ class Journal:
         loop = self.loops.get(name)
         return tuple(loop.done) if loop is not None else ()
 
-    def _made(self, op: str, name: str, extra: Any, revision: int = 0) -> None:
+    def told(self, op: str, name: str, extra: Any, revision: int = 0) -> None:
+        """The same, as a store tells it of a revision; nothing is noted."""
         loop = self.loops.setdefault(name, Loop())
         loop.open = op != "end"
         if op == "begin":
@@ -189,7 +194,7 @@ class Journal:
 
         Called under the session's lock, and never waits for the disk.
         """
-        from .stores import Ticket
+        from ..stores import Ticket
 
         ticket = Ticket()
         mark = self._taken + self.waiting
@@ -213,8 +218,8 @@ class Journal:
 
     def prepare(self, taken: Taken | None, mark: int) -> tuple[Written, int, int]:
         """What a write consists of, and how many changes and runs it takes."""
-        from .stores import Written
-        from .stores.rows import Row, encode
+        from ..stores import Written
+        from ..stores.rows import Row, encode
 
         with self._lock:
             changes = (self._changes or [])[: max(0, mark - self._taken)] if taken else []
@@ -230,7 +235,7 @@ class Journal:
         return Written(revision, rows, root or bytes(16), head, runs), len(changes), len(runs)
 
     def _add(self, rows: list[bytes], change: Change, revision: int) -> None:
-        from .stores.rows import encode
+        from ..stores.rows import encode
 
         item = change.item
         if change.layer == STEPS:
@@ -270,7 +275,7 @@ class Journal:
             self._drop_runs(runs)
 
     def _drop_runs(self, count: int) -> None:
-        for _ in range(count):
+        for _ in range(min(count, len(self._runs))):
             self._runs.popleft()
 
     # --- going back -------------------------------------------------------------------------
@@ -338,72 +343,6 @@ class _Write:
 
 
 def _head(taken: Taken, rows: int) -> Callable[[bytes], bytes]:
-    from .stores.rows import Head, encode
+    from ..stores.rows import Head, encode
 
     return lambda root: encode(Head(*taken[:5], rows, root, taken.facts))[0]
-
-
-# --- changes as rows ------------------------------------------------------------------------------
-
-
-def row_of(change: Change, revision: int) -> Row:
-    """A change as it is stored with a revision."""
-    from .stores import Row, StoredItem
-
-    op, layer, place, key, item, extra = change
-    stored = None
-    if item is not None:
-        stored = StoredItem(
-            item.id,
-            item.kind,
-            item.content,
-            item.tokens,
-            item.pinned,
-            item.priority,
-            item.created_at,
-            item.last_used_at,
-            item.expires_at,
-            item.agent,
-            item.run_id,
-            item.derived_from,
-            item.key,
-        )
-    return Row(op, layer, revision if layer == STEPS else place, key, stored, extra)
-
-
-def item_of(stored: StoredItem, layer: Layer) -> Item:
-    """An item as it was stored."""
-    return Item(
-        stored.id,
-        layer,
-        stored.kind,
-        stored.content,
-        stored.tokens,
-        stored.pinned,
-        stored.priority,
-        stored.created_at,
-        stored.last_used_at,
-        stored.expires_at,
-        stored.agent,
-        stored.run_id,
-        stored.derived_from,
-        stored.key,
-    )
-
-
-def replay(layers: Sequence[Any], journal: Journal, rows: Iterable[Row], head: Head) -> None:
-    """Make stored changes again in layers that hold nothing. Called under the lock.
-
-    Raises:
-        StoreError: A change does not fit what the ones before it left.
-    """
-    try:
-        for row in rows:
-            if row.layer == STEPS:
-                journal._made(row.op, row.key, row.extra, row.place)
-            elif row.op != "goto":
-                layer = layers[row.layer]
-                item = item_of(row.item, layer.layer) if row.item is not None else None
-                layer._apply(row.op, row.place, row.key, item, row.extra)
-    except (LookupError, TypeError, ValueError) as error:
-        raise StoreError(f"snapshot {head.id} cannot be made again: {error}") from error
