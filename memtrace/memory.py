@@ -310,8 +310,9 @@ class Memory:
                 layer._load(nothing, _as_it_is)
             replay(self.layers, self.journal, loaded.rows, head)
             facts = head.facts
-            self._ids = itertools.count(int(facts.get("ids", 0)) + 1)
-            self._run_ids = itertools.count(int(facts.get("runs", 0)) + 1)
+            # Going back to an older snapshot must not give an id a second time.
+            self._ids = itertools.count(max(next(self._ids), int(facts.get("ids", 0)) + 1))
+            self._run_ids = itertools.count(max(next(self._run_ids), int(facts.get("runs", 0)) + 1))
             self.record.cleanups = int(facts.get("cleanups", 0))
             # The clock may have been set back meanwhile: a session's time never runs backwards.
             self._shift = max(0.0, head.created_at - self.now())

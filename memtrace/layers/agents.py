@@ -194,7 +194,8 @@ class Agents(BaseLayer):
         if op == "state":
             self.agent(key).state = extra
         elif op == "leave":
-            self.remove(key)
+            if key in self._agents:  # one that came and went between two snapshots never was
+                self.remove(key)
         else:
             raise ValueError(f"no change {op!r} of agents")
 
