@@ -209,6 +209,7 @@ class Agents(BaseLayer):
         for name, value in state:
             # The AgentState itself stays: whoever holds it sees the state come back.
             self.agent(name).state = copied(value)
+        self._agents = {name: self._agents[name] for name, _ in state}
         self._measure()
 
     def _recount(self) -> None:
