@@ -207,7 +207,7 @@ class Run:
     def brief(self) -> bool:
         """Whether :meth:`prepare` is so short that it need not leave the event loop."""
         memory = self.memory
-        return isinstance(memory, Memory) and not self._pressed and memory.keeps_briefly
+        return isinstance(memory, Memory) and not self._pressed and loop.keeps_briefly(memory)
 
     @property
     def policy(self) -> Policy | None:

@@ -20,7 +20,7 @@ from .actions import (
     trigger_cleanup,
     update_cache,
 )
-from .actions.keep import Kept
+from .actions.keep import Kept, keeps_briefly
 from .actions.perform import Result, Tell, perform, running_agent
 from .decide import LoopFacts, alerts, monitor, plan
 from .hooks import schedule
@@ -32,6 +32,8 @@ from .values import Action, ActionReport, Alert, Event, LayerTokens, MemoryProfi
 
 _PATIENCE_S = 10.0
 """Seconds a model call waits for a pass elsewhere: a hook there may be waiting for this thread."""
+
+__all__ = ["keeps_briefly"]
 
 Act = Callable[..., ActionReport]
 

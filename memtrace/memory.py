@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.context import create_key, get_value
 
 from . import config
-from .errors import ConfigurationError, StoreError
+from .errors import ConfigurationError
 from .hooks import Hooks
-from .journal import Journal, Taken, replay
-from .layers import Agents, AgentState, Cache, Contexts, History, Tally, Wiring
+from .journal import Entrance, Journal
+from .layers import Agents, Cache, Contexts, History, Tally, Wiring
 from .policy import Policy
 from .record import Record
-from .redaction import redacted
 from .telemetry import metrics
 from .tokens import Calibration, Counter, default_counter, measure_tokens
 from .values import (
@@ -37,16 +36,13 @@ from .values import (
 )
 
 if TYPE_CHECKING:
-    from .stores import Loaded, Store, Ticket
+    from .stores import Store
 
 RUN = create_key("memtrace-run")
 """Where an OpenTelemetry context keeps the run that is current."""
 
 _EPOCH = time.time() - time.monotonic()
 
-
-_FEW_CHANGES = 64
-"""Changes that are written to memory within a millisecond."""
 
 _RESCALE_FROM = 0.02
 """Estimates are counted again when billed usage moves their factor by more than this share."""
@@ -70,10 +66,6 @@ class Totals:
     def __init__(self, limits: Sequence[int]) -> None:
         self.tallies = tuple(Tally() for _ in LAYERS)
         self.limits = limits
-
-
-def _as_it_is(state: Any) -> Any:
-    return state
 
 
 def _journal(session: str, lock: Any, target: Any) -> Journal:
@@ -157,7 +149,6 @@ class Memory:
         self._open_runs: set[int] = set()
         self._last_runs: deque[int] = deque(maxlen=self.policy.keep_runs)
         self._make_layers(self.budget)
-        self._nothing = tuple(layer._dump(_as_it_is) for layer in self.layers)
         if self.durable:
             self.journal.begin(())
         self._ledger: Any = None
@@ -165,6 +156,7 @@ class Memory:
 
     def _make_layers(self, budget: TokenBudget) -> None:
         working, stored, cache, agents, history = self._totals.tallies
+        entrance = Entrance(self.id, self.policy.redactor)
         wiring = Wiring(
             self.lock,
             self._count,
@@ -172,8 +164,9 @@ class Memory:
             self._owner,
             self._new_id,
             self.journal.note,
-            **({"admit": self._entering, "stored": self._stored} if self.durable else {}),
+            **({"admit": entrance.admit, "stored": entrance.stored} if self.durable else {}),
         )
+        self._stored = wiring.stored
         self.active_contexts = Contexts(Layer.WORKING_MEMORY, wiring, working)
         self.archived_contexts = Contexts(Layer.LONG_TERM_MEMORY, wiring, stored)
         self.cache = Cache(wiring, cache, budget.limit(Layer.CACHE), self.policy.much_used)
@@ -209,116 +202,10 @@ class Memory:
             run = run.parent
         return None, None
 
-    def _entering(self, content: Any, strict: bool = True) -> Any:
-        """What is kept of a content in a session that is stored: without secrets.
-
-        Raises:
-            ConfigurationError: It is no data, so no store could take it.
-        """
-        if self.policy.redactor is not None:
-            content = redacted(content, self.policy.redactor)
-        if strict:
-            from .stores import encode
-
-            try:
-                encode(content)
-            except StoreError as error:
-                raise ConfigurationError(
-                    f"{type(content).__qualname__} {error}; session {self.id!r} is kept in a "
-                    "store, so it takes text, numbers, lists and mappings"
-                ) from error
-        return content
-
-    def _stored(self, content: Any) -> Any:
-        """The form in which the store would give a content back."""
-        from .stores.rows import decode, encode
-
-        try:
-            if self.policy.redactor is not None:
-                content = redacted(content, self.policy.redactor)
-            return decode(encode(content)[0])
-        except StoreError:
-            return content
-
     def _release(self, ids: Iterable[str]) -> None:
         """The store has these items: what was replaced of them need not be kept here too."""
         for item_id in ids:
             self.record.originals.pop(item_id, None)
-
-    # --- being kept -------------------------------------------------------------------------
-
-    def keep(self, taken: Taken) -> Ticket:
-        """Have a snapshot of memory as it is now written. Called under the lock."""
-        self.note_changes()
-        journal = self.journal
-        for agent in self.agents._changed():
-            try:
-                journal.note("state", self.agents._index, 0, agent.name, None, self._copy(agent))
-            except StoreError as error:
-                agent._noted = None
-                if self.durable:
-                    raise StoreError(f"the state of agent {agent.name!r} {error}") from error
-        return journal.write(taken)
-
-    @property
-    def keeps_briefly(self) -> bool:
-        """Whether a snapshot would be taken in no time: the rest is left to the writer."""
-        journal = self.journal
-        return self.durable or (journal.active and journal.waiting < _FEW_CHANGES)
-
-    def went_back(self, snapshot: str) -> None:
-        """Memory is what it was at a snapshot. Called under the lock."""
-        present = (change for layer in self.layers for change in layer._changes())
-        self.journal.went_back(snapshot, present)
-        list(self.agents._changes())
-
-    def note_changes(self) -> None:
-        """Note what changes from now on, for a session that has kept nothing yet."""
-        with self.lock:
-            if not self.journal.active:
-                self.journal.begin(change for layer in self.layers for change in layer._changes())
-
-    def _copy(self, agent: AgentState) -> Any:
-        """An agent's state as plain data that later changes do not reach."""
-        from .stores.rows import decode, encode
-
-        state = agent.state
-        if self.durable and self.policy.redactor is not None:
-            state = redacted(state, self.policy.redactor)
-        return decode(encode(state)[0])
-
-    def kept_facts(self) -> dict[str, Any]:
-        """Counters that a store gives back with the items."""
-        record, budget = self.record, self.budget
-        return {
-            "ids": next(self._ids),
-            "runs": next(self._run_ids),
-            "cleanups": record.cleanups,
-            "budget": [budget.total, *budget.shares.values()],
-        }
-
-    def revive(self, loaded: Loaded) -> None:
-        """Hold what a store gave back. Nothing is counted again.
-
-        Raises:
-            StoreError: It does not fit together.
-        """
-        head = loaded.head
-        with self.lock:
-            self.journal.rest()
-            for layer, nothing in zip(self.layers, self._nothing, strict=True):
-                layer._load(nothing, _as_it_is)
-            replay(self.layers, self.journal, loaded.rows, head)
-            facts = head.facts
-            # Going back to an older snapshot must not give an id a second time.
-            self._ids = itertools.count(max(next(self._ids), int(facts.get("ids", 0)) + 1))
-            self._run_ids = itertools.count(max(next(self._run_ids), int(facts.get("runs", 0)) + 1))
-            self.record.cleanups = int(facts.get("cleanups", 0))
-            # The clock may have been set back meanwhile: a session's time never runs backwards.
-            self._shift = max(0.0, head.created_at - self.now())
-            self.agents._measure()
-            self.agents._changed()
-            self.journal.opened(loaded)
 
     # --- measuring --------------------------------------------------------------------------
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import itertools
 import logging
 from hashlib import sha256
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .actions import create_memory_snapshot, put_back
-from .actions.keep import take
+from .actions.keep import note_changes, take
 from .errors import ConfigurationError, StoreError
+from .journal import replay
 from .memory import Memory
 from .record import Snapshot
 from .values import TokenBudget
+
+if TYPE_CHECKING:
+    from .stores import Loaded
 
 M = TypeVar("M", bound=Memory)
 
@@ -46,12 +50,39 @@ def revive(memory: Memory, upto: int | None = None) -> bool:
         )
     if upto is not None and loaded.whole != upto:
         raise StoreError(f"snapshot {upto} of session {memory.id!r} is damaged")
-    memory.revive(loaded)
+    _hold(memory, loaded)
     return True
 
 
 _TOLD = 5
 """Things that a warning lists as missing, at most."""
+
+
+def _hold(memory: Memory, loaded: Loaded) -> None:
+    """Make memory what a store gave back, and nothing else. Nothing is counted again."""
+    head, facts = loaded.head, loaded.head.facts
+    with memory.lock:
+        memory.journal.rest()
+        for layer, nothing in zip(memory.layers, _NOTHING, strict=True):
+            layer._load(nothing, _as_it_is)
+        replay(memory.layers, memory.journal, loaded.rows, head)
+        # Going back to an older snapshot must not give an id a second time.
+        memory._ids = itertools.count(max(next(memory._ids), int(facts.get("ids", 0)) + 1))
+        memory._run_ids = itertools.count(max(next(memory._run_ids), int(facts.get("runs", 0)) + 1))
+        memory.record.cleanups = int(facts.get("cleanups", 0))
+        # The clock may have been set back meanwhile: a session's time never runs backwards.
+        memory._shift += max(0.0, head.created_at - memory.now())
+        memory.agents._measure()
+        memory.agents._changed()
+        memory.journal.opened(loaded)
+
+
+_NOTHING: tuple[Any, ...] = (((), {}), ((), {}), (), (), ((), ()))
+"""What each layer dumps when it holds nothing."""
+
+
+def _as_it_is(state: Any) -> Any:
+    return state
 
 
 def list_snapshots(memory: Memory) -> None:
@@ -80,7 +111,7 @@ def go_back(memory: Memory, snapshot: Snapshot) -> None:
 
 def begin_steps(memory: Memory, name: str, number: int, resume: bool) -> None:
     """A loop over steps begins, or carries on with memory as it was when it broke off."""
-    memory.note_changes()
+    note_changes(memory)
     loop = memory.journal.loops.get(name)
     if resume and loop is not None and loop.open and loop.revision and number == len(loop.done):
         _carry_on(memory, name, loop.revision)

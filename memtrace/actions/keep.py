@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 from ..errors import StaleSessionError, StoreError
 from ..hooks import schedule
-from ..journal import Taken
+from ..journal import Taken, copied
+from ..layers import Change
 from ..memory import Memory
 from ..record import Snapshot
+from ..redaction import redacted
 from ..telemetry import names
 from ..values import ActionReport
 from .draft import Draft
@@ -143,14 +146,16 @@ def take(memory: Memory, name: str | None) -> Kept:
             items=sum(usage.items for usage in profile.layers.values()),
             state=state,
         )
-        ticket = memory.keep(
+        note_changes(memory)
+        _note_states(memory)
+        ticket = memory.journal.write(
             Taken(
                 snapshot.id,
                 snapshot.name,
                 snapshot.created_at,
                 snapshot.tokens,
                 snapshot.items,
-                memory.kept_facts(),
+                _facts(memory),
             )
         )
         memory.record.snapshots.append(snapshot)
@@ -158,13 +163,66 @@ def take(memory: Memory, name: str | None) -> Kept:
     return snapshot, ticket
 
 
+def note_changes(memory: Memory) -> None:
+    """Note what changes from now on, for a session that has kept nothing yet."""
+    with memory.lock:
+        if not memory.journal.active:
+            memory.journal.begin(_present(memory))
+
+
+def _present(memory: Memory) -> Iterator[Change]:
+    """The changes that lead from nothing to what memory holds."""
+    return (change for layer in memory.layers for change in layer._changes())
+
+
+def _note_states(memory: Memory) -> None:
+    """Note agents' states that changed since the last snapshot: nobody told of it.
+
+    Raises:
+        StoreError: One is no data, and the store is a durable one.
+    """
+    agents, redactor = memory.agents, memory.policy.redactor
+    for agent in agents._changed():
+        state = agent.state
+        try:
+            if memory.durable and redactor is not None:
+                state = redacted(state, redactor)
+            memory.journal.note("state", agents._index, 0, agent.name, None, copied(state))
+        except StoreError as error:
+            agent._noted = None
+            if memory.durable:
+                raise StoreError(f"the state of agent {agent.name!r} {error}") from error
+
+
+def _facts(memory: Memory) -> dict[str, Any]:
+    """Counters that a store gives back with the items."""
+    budget = memory.budget
+    return {
+        "ids": next(memory._ids),
+        "runs": next(memory._run_ids),
+        "cleanups": memory.record.cleanups,
+        "budget": [budget.total, *budget.shares.values()],
+    }
+
+
+def keeps_briefly(memory: Memory) -> bool:
+    """Whether a snapshot would be taken in no time: the rest is left to the writer."""
+    journal = memory.journal
+    return memory.durable or (journal.active and journal.waiting < _FEW)
+
+
+_FEW = 64
+"""Changes that are written to memory within a millisecond."""
+
+
 def put_back(memory: Memory, snapshot: Snapshot) -> None:
-    """Make memory what it was at a snapshot."""
+    """Make memory what it was at a snapshot of this process."""
     memory.journal.settle()
     with memory.lock:
         for layer, state in zip(memory.layers, snapshot.state, strict=True):
             layer._load(state, _copied)
-        memory.went_back(snapshot.id)
+        memory.journal.went_back(snapshot.id, _present(memory))
+        memory.agents._forget_noted()
 
 
 def _copied(state: Any) -> Any:

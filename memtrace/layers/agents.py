@@ -174,9 +174,13 @@ class Agents(BaseLayer):
 
     def _changes(self) -> Iterator[Change]:
         # States change in place, so they are told at each snapshot: all of them at the next.
+        self._forget_noted()
+        return iter(())
+
+    def _forget_noted(self) -> None:
+        """Have every state told at the next snapshot."""
         for agent in self._agents.values():
             agent._noted = None
-        return iter(())
 
     def _changed(self) -> list[AgentState]:
         """Agents whose states changed since this was last asked."""
