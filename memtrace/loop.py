@@ -120,15 +120,13 @@ def enter_checkpoint(
         StoreError: The store cannot take the snapshot.
     """
     taken: list[Kept] = []
-    create_memory_snapshot(memory, name, tell=tell, taken=taken)
-    snapshot, ticket = taken[0]
+    create_memory_snapshot(memory, name, tell=tell, taken=taken, waits=waits)
     if policy.acts:
-        cleanup_expired_items(memory, tell=tell)
+        if memory.active_contexts.due or memory.cache.overdue:
+            cleanup_expired_items(memory, tell=tell)
         if policy.lines(memory.budget).pressed(memory.measure()):
             relieve(memory, policy, tell)
-    if waits and memory.durable:
-        ticket.result()
-    return snapshot, ticket
+    return taken[0]
 
 
 def watch_thresholds(memory: Memory, policy: Policy, tell: Tell = schedule) -> None:

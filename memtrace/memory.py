@@ -6,9 +6,11 @@ Actions change it, the engine measures it; the loop itself stands above it.
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 import time
 import uuid
+import weakref
 from collections import deque
 from collections.abc import Iterable, Sequence
 from math import inf
@@ -153,6 +155,7 @@ class Memory:
             self.journal.begin(())
         self._ledger: Any = None
         self._admit()
+        _alive.add(self)
 
     def _make_layers(self, budget: TokenBudget) -> None:
         working, stored, cache, agents, history = self._totals.tallies
@@ -348,3 +351,18 @@ class Memory:
     def _dismiss(self) -> None:
         if self._ledger is not None:
             self._ledger.dismiss(self._admitted)
+
+
+_alive: weakref.WeakSet[Memory] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """Another thread of the parent may have held a lock, and is not here to let go of it."""
+    for memory in list(_alive):
+        locks: tuple[Any, ...] = (memory.lock, memory.record.acting)
+        for lock in locks:
+            lock._at_fork_reinit()  # as the standard library's logging does
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -88,7 +88,8 @@ class Record:
         """An action did something."""
         self.restless = self.restless or report.action != "snapshot"
         self.reports.append(report)
-        self._unlogged.append(report)
+        if report.action != "snapshot" or report.outcome != "effective":
+            self._unlogged.append(report)  # that a checkpoint took one is what makes its row
 
     def take_reports(self) -> tuple[ActionReport, ...]:
         """Reports of the run that ends now, for the run log."""

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .actions import create_memory_snapshot, put_back
 from .actions.keep import note_changes, take
-from .errors import ConfigurationError, StoreError
+from .errors import ConfigurationError, StoreDamagedError, StoreError
 from .journal import replay
 from .memory import Memory
 from .record import Snapshot
 from .values import TokenBudget
 
 if TYPE_CHECKING:
-    from .stores import Loaded
+    from .stores import Head, Loaded
 
 M = TypeVar("M", bound=Memory)
 
@@ -59,22 +59,35 @@ _TOLD = 5
 
 
 def _hold(memory: Memory, loaded: Loaded) -> None:
-    """Make memory what a store gave back, and nothing else. Nothing is counted again."""
-    head, facts = loaded.head, loaded.head.facts
+    """Make memory what a store gave back, and nothing else. Nothing is counted again.
+
+    Raises:
+        StoreDamagedError: It does not fit together.
+    """
+    head = loaded.head
+    ids, runs, cleanups = (_whole(head, name) for name in ("ids", "runs", "cleanups"))
     with memory.lock:
         memory.journal.rest()
         for layer, nothing in zip(memory.layers, _NOTHING, strict=True):
             layer._load(nothing, _as_it_is)
         replay(memory.layers, memory.journal, loaded.rows, head)
         # Going back to an older snapshot must not give an id a second time.
-        memory._ids = itertools.count(max(next(memory._ids), int(facts.get("ids", 0)) + 1))
-        memory._run_ids = itertools.count(max(next(memory._run_ids), int(facts.get("runs", 0)) + 1))
-        memory.record.cleanups = int(facts.get("cleanups", 0))
+        memory._ids = itertools.count(max(next(memory._ids), ids + 1))
+        memory._run_ids = itertools.count(max(next(memory._run_ids), runs + 1))
+        memory.record.cleanups = cleanups
         # The clock may have been set back meanwhile: a session's time never runs backwards.
         memory._shift += max(0.0, head.created_at - memory.now())
         memory.agents._measure()
         memory.agents._changed()
         memory.journal.opened(loaded)
+
+
+def _whole(head: Head, name: str) -> int:
+    """A counter of a snapshot's."""
+    value = head.facts.get(name, 0)
+    if not isinstance(value, int) or not 0 <= value < 2**62:
+        raise StoreDamagedError(f"snapshot {head.id} has {value!r} as its {name}")
+    return value
 
 
 _NOTHING: tuple[Any, ...] = (((), {}), ((), {}), (), (), ((), ()))

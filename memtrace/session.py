@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from . import config, engine, loop
 from .actions import consolidate_memory, create_memory_snapshot
 from .decide import monitor
-from .errors import ConfigurationError
+from .errors import ConfigurationError, StoreDamagedError
 from .hooks import could_only_skip, schedule
 from .journal import item_of
 from .layers import AgentState
@@ -188,19 +188,34 @@ class Session(Memory):
 
         Raises:
             KeyError: There is no such item here.
+            StoreError: The store cannot give it back as it was.
         """
+        contents: list[Any] = []
+        waiting, seen = [item_id], set[str]()
+        several = False
+        while waiting:
+            wanted = waiting.pop()
+            if wanted in seen:  # what stands for others is a tree, unless a store is damaged
+                raise StoreDamagedError(f"item {item_id!r} stands for {wanted!r} more than once")
+            seen.add(wanted)
+            item = self._find(wanted)
+            several = several or len(item.derived_from) > 1
+            waiting += reversed(item.derived_from)
+            if not item.derived_from:
+                contents.append(item.content)
+        return contents if several else contents[0]
+
+    def _find(self, item_id: str) -> Item:
+        """An item as it was received or made: held here, or in the store."""
         with self.lock:
             item = self.record.originals.get(item_id) or self._held(item_id)
             where = self.journal.where.get(item_id)
         if item is None and where is not None:
             stored = self.journal.store.row(self.id, *where).item
-            item = item_of(stored, Layer.CONVERSATION_HISTORY) if stored is not None else None
+            item = None if stored is None else item_of(stored, Layer.CONVERSATION_HISTORY)
         if item is None:
             raise KeyError(f"no item {item_id!r} in session {self.id!r}")
-        if not item.derived_from:
-            return item.content
-        contents = [self.original(source) for source in item.derived_from]
-        return contents[0] if len(contents) == 1 else contents
+        return item
 
     def _held(self, item_id: str) -> Item | None:
         held = (item for layer in self.layers for item in layer.items)

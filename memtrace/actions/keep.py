@@ -78,6 +78,7 @@ def create_memory_snapshot(
     *,
     tell: Tell = schedule,
     taken: list[Kept] | None = None,
+    waits: bool = True,
 ) -> ActionReport:
     """Keep memory as it is now, for :meth:`Session.restore`; the newest is the last listed.
 
@@ -87,7 +88,8 @@ def create_memory_snapshot(
         memory: The session.
         name: For finding it again; None: its id.
         tell: Takes what async hooks still have to do.
-        taken: Where the snapshot itself is put, and its ticket; given one, it does not wait.
+        taken: Where the snapshot itself is put, and its ticket.
+        waits: False: it does not wait until the snapshot is durable; the ticket tells.
 
     Returns:
         A report, ``effective``.
@@ -100,10 +102,10 @@ def create_memory_snapshot(
 
     def work() -> Result:
         try:
-            snapshot, ticket = kept = take(memory, name)
+            snapshot, ticket = kept = take(memory, name, waits)
             if taken is not None:
                 taken.append(kept)
-            elif memory.durable:
+            if waits and memory.durable:
                 ticket.result()
         except (StaleSessionError, StoreError) as error:
             refused.append(error)
@@ -128,8 +130,9 @@ Kept = tuple[Snapshot, Any]
 """A snapshot, and the ticket that tells when it is durable."""
 
 
-def take(memory: Memory, name: str | None) -> Kept:
-    """A snapshot of memory. Items are frozen and shared; agents' states are copied.
+def take(memory: Memory, name: str | None, waits: bool = False) -> Kept:
+    """A snapshot of memory, on its way to the store. Items are frozen and shared; agents' states
+    are copied. One who ``waits`` for its ticket at once is told sooner.
 
     Raises:
         StoreError: An agent's state is no data, so the session's store cannot take it.
@@ -156,7 +159,8 @@ def take(memory: Memory, name: str | None) -> Kept:
                 snapshot.tokens,
                 snapshot.items,
                 _facts(memory),
-            )
+            ),
+            waits=waits,
         )
         memory.record.snapshots.append(snapshot)
         memory.journal.forget([kept.id for kept in memory.record.snapshots])

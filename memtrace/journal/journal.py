@@ -181,18 +181,22 @@ class Journal:
         loop.open = op != "end"
         if op == "begin":
             del loop.done[int(extra) :]
-        elif op == "done":
-            loop.done.append(bytes(extra))
+        elif op == "done" and isinstance(extra, bytes):
+            loop.done.append(extra)
         elif op != "end":
-            raise ValueError(f"no change {op!r} of steps")
+            raise ValueError(f"no change {op!r} of steps with {type(extra).__name__}")
         loop.revision = revision or loop.revision
 
     # --- writing ----------------------------------------------------------------------------
 
-    def write(self, taken: Taken | None) -> Ticket:
+    def write(self, taken: Taken | None, *, waits: bool = False) -> Ticket:
         """Have what waits written, as a snapshot; None: the run log alone.
 
         Called under the session's lock, and never waits for the disk.
+
+        Args:
+            taken: The snapshot.
+            waits: The caller is going to wait for the ticket, once it has left the lock.
         """
         from ..stores import Ticket
 
@@ -200,11 +204,12 @@ class Journal:
         mark = self._taken + self.waiting
         write = _Write(self, taken, mark, ticket)
         if taken is not None:
+            self._logged_at = taken.created_at  # what waits of the run log goes along
             self._last = ticket
             self._came[taken.id] = {
                 name: replace(loop, done=list(loop.done)) for name, loop in self.loops.items()
             }
-        self.store.submit(write)
+        self.store.submit(write, waits=waits)
         return ticket
 
     def settle(self) -> None:

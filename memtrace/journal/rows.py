@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import StoreError
+from ..errors import StoreDamagedError
 from ..layers import Change
 from ..values import Item, Layer
 
@@ -19,12 +19,12 @@ STEPS = -1
 
 def row_of(change: Change, revision: int) -> Row:
     """A change as it is stored with a revision."""
-    from ..stores import Row, StoredItem
+    from ..stores import Row
 
     op, layer, place, key, item, extra = change
-    stored = None
+    stored: StoredItem | None = None
     if item is not None:
-        stored = StoredItem(
+        stored = (
             item.id,
             item.kind,
             item.content,
@@ -44,37 +44,24 @@ def row_of(change: Change, revision: int) -> Row:
 
 def item_of(stored: StoredItem, layer: Layer) -> Item:
     """An item as it was stored."""
-    return Item(
-        stored.id,
-        layer,
-        stored.kind,
-        stored.content,
-        stored.tokens,
-        stored.pinned,
-        stored.priority,
-        stored.created_at,
-        stored.last_used_at,
-        stored.expires_at,
-        stored.agent,
-        stored.run_id,
-        stored.derived_from,
-        stored.key,
-    )
+    return Item(stored[0], layer, *stored[1:])
 
 
 def replay(layers: Sequence[Any], journal: Journal, rows: Iterable[Row], head: Head) -> None:
     """Make stored changes again in layers that hold nothing. Called under the lock.
 
     Raises:
-        StoreError: A change does not fit what the ones before it left.
+        StoreDamagedError: A change does not fit what the ones before it left.
     """
+    appliers = [(layer.layer, layer._apply) for layer in layers]
     try:
         for row in rows:
-            if row.layer == STEPS:
+            index, stored = row.layer, row.item
+            if index == STEPS:
                 journal.told(row.op, row.key, row.extra, row.place)
             elif row.op != "goto":
-                layer = layers[row.layer]
-                item = item_of(row.item, layer.layer) if row.item is not None else None
-                layer._apply(row.op, row.place, row.key, item, row.extra)
-    except (LookupError, TypeError, ValueError) as error:
-        raise StoreError(f"snapshot {head.id} cannot be made again: {error}") from error
+                layer, apply = appliers[index]
+                item = None if stored is None else Item(stored[0], layer, *stored[1:])
+                apply(row.op, row.place, row.key, item, row.extra)
+    except Exception as error:  # whatever a change that makes no sense leads to
+        raise StoreDamagedError(f"snapshot {head.id} cannot be made again: {error}") from error

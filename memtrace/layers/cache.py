@@ -231,6 +231,11 @@ class Cache(BaseLayer):
         with self._lock:
             self._drop(key)
 
+    @property
+    def overdue(self) -> bool:
+        """Whether a value may have expired and not been dropped yet."""
+        return self._soonest <= self._wiring.now()
+
     def clear(self) -> None:
         """Forget every key."""
         with self._lock:

@@ -237,7 +237,10 @@ class History(BaseLayer):
         del self._received[length:], self._shown[length:]
 
     def _apply(self, op: str, place: int, key: Any, item: Item | None, extra: Any) -> None:
-        if place < 0 or (op != "push" and place > len(self._shown)):
+        if op == "push" and item is not None:
+            self._enter(item)
+            return
+        if not 0 <= place <= len(self._shown):
             raise ValueError(f"there is no place {place} in a history of {len(self._shown)}")
         if op == "show":
             self._put(place, item)
@@ -245,12 +248,10 @@ class History(BaseLayer):
             self._delete(place)
         elif op == "cut":
             self._cut(place)
-        elif item is None or op not in ("push", "swap"):
-            raise ValueError(f"no change {op!r} of a history")
-        elif op == "push":
-            self._enter(item)
-        else:
+        elif op == "swap" and item is not None:
             self._swap(place, item)
+        else:
+            raise ValueError(f"no change {op!r} of a history")
 
     def _changes(self) -> Iterator[Change]:
         for place, (received, shown) in enumerate(zip(self._received, self._shown, strict=True)):

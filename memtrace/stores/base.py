@@ -127,8 +127,13 @@ class Store(Protocol):
     durable: bool
     name: str
 
-    def submit(self, write: Write) -> None:
-        """Take in a write; its ticket tells when it is durable, or why it is not."""
+    def submit(self, write: Write, *, waits: bool = False) -> None:
+        """Take in a write; its ticket tells when it is durable, or why it is not.
+
+        Args:
+            write: What is to be written.
+            waits: Its caller is going to wait for the ticket at once.
+        """
 
     def load(self, session: str, upto: int | None = None) -> Loaded | None:
         """A session's newest whole snapshot, or that of a revision; None: there is none.
@@ -166,10 +171,11 @@ class Store(Protocol):
 class Ticket:
     """What a write will have come to: waited for by a thread, or awaited."""
 
-    __slots__ = ("_error", "_event", "_futures", "_settled")
+    __slots__ = ("_error", "_event", "_futures", "_settled", "help")
     _turn = threading.Lock()
 
     def __init__(self) -> None:
+        self.help: Callable[[], None] | None = None  # what a thread that waits can do meanwhile
         self._settled = False
         self._error: BaseException | None = None
         self._event: threading.Event | None = None
@@ -191,6 +197,8 @@ class Ticket:
         Raises:
             MemtraceError: Why it is not.
         """
+        if not self._settled and self.help is not None:
+            self.help()
         if not self._settled:
             with Ticket._turn:
                 if not self._settled and self._event is None:

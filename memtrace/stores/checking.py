@@ -8,7 +8,7 @@ from ..errors import StoreDamagedError, StoreError
 from .base import Damage, Verification
 from .reading import Chain, read_head
 from .runs import COLUMNS, run_from
-from .statements import head_of, latest, listed, read
+from .statements import head_of, latest, listed, read, revisions
 
 
 def check(connection: sqlite3.Connection) -> Verification:
@@ -24,11 +24,17 @@ def check(connection: sqlite3.Connection) -> Verification:
         last, strange = latest(connection, name, key)
         damages += [Damage(name, "session", text) for text in strange]
         chain = read(connection, key, last)
-        snapshots += last
         rows += sum(chain.counts.values())
         damages += [Damage(name, f"snapshot {r}", text) for r, text in chain.damages.items()]
-        for revision in range(1, last + 1):
-            if revision in chain.damages:
+        after = last + 1
+        for revision in (*revisions(connection, key, last), 0):
+            if revision < after - 1:
+                damages.append(
+                    Damage(name, f"snapshots {revision + 1} to {after - 1}", "they are missing")
+                )
+            after = revision
+            snapshots += revision > 0
+            if not revision or revision in chain.damages:
                 continue
             try:
                 read_head(chain, revision, head_of(connection, key, revision))
@@ -50,10 +56,10 @@ def _integrity(connection: sqlite3.Connection) -> list[str]:
 def _references(chain: Chain, name: str) -> list[Damage]:
     """Items that stand for others which the log does not have."""
     return [
-        Damage(name, f"item {row.item.id}", f"it stands for {source}, which is not there")
+        Damage(name, f"item {row.item[0]}", f"it stands for {source}, which is not there")
         for row in chain.rows
         if row.item is not None
-        for source in row.item.derived_from
+        for source in row.item[11]
         if source not in chain.stored
     ]
 
@@ -65,7 +71,7 @@ def _runs(connection: sqlite3.Connection, names: dict[int, str]) -> list[Damage]
             f"SELECT session, {', '.join(COLUMNS)}, hash FROM runs"  # noqa: S608
         ):
             try:
-                run_from(row)
+                run_from(key, row)
             except StoreError as error:
                 damages.append(Damage(names.get(key, ""), "run log", str(error)))
     except sqlite3.DatabaseError as error:

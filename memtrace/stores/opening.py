@@ -70,8 +70,9 @@ def _path(target: Any) -> tuple[str, Any]:
 
 def _sqlite(path: str, synchronous: Any, make: bool) -> SQLiteStore:
     place = Path(path)
-    folder = path.endswith(("/", os.sep)) or place.is_dir()
-    if not make and not (place / FILE_NAME if folder else place).exists():
+    # Not `Path`'s own: before Python 3.14 they raise where the path may not be looked at.
+    folder = path.endswith(("/", os.sep)) or os.path.isdir(place)  # noqa: PTH112
+    if not make and not os.path.exists(place / FILE_NAME if folder else place):  # noqa: PTH110
         raise StoreError(f"there is no store {path}")
     if folder:
         try:

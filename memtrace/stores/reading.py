@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 from ..errors import StoreDamagedError
 from .rows import START, Head, Row, chained, decode_head, decode_row
@@ -22,78 +23,95 @@ class Chain:
 
     Attributes:
         rows: The changes that lead to the last revision that is whole so far, in order.
-        roots: Hash at the end of each revision that has rows; None where one is damaged.
-        counts: How many rows each revision has.
         damages: Where rows are not what was written, and why, by revision.
         stored: Revision and place of the row by which each item came, by its id.
     """
 
     rows: list[Row] = field(default_factory=list)
-    roots: dict[int, bytes | None] = field(default_factory=dict)
-    counts: dict[int, int] = field(default_factory=dict)
     damages: dict[int, str] = field(default_factory=dict)
     stored: dict[str, tuple[int, int]] = field(default_factory=dict)
-    _ends: dict[int, int] = field(default_factory=dict)
+    # Of each revision that has rows: hash at its end (None: damaged), how many rows lead to
+    # there, and how many it has of its own.
+    marks: dict[int, tuple[bytes | None, int, int]] = field(default_factory=dict)
+
+    @property
+    def roots(self) -> dict[int, bytes | None]:
+        """Hash at the end of each revision that has rows; None where one is damaged."""
+        return {revision: mark[0] for revision, mark in self.marks.items()}
+
+    @property
+    def counts(self) -> dict[int, int]:
+        """How many rows each revision has."""
+        return {revision: mark[2] for revision, mark in self.marks.items()}
+
+    def count_of(self, revision: int) -> int:
+        """How many rows a revision has."""
+        return self.marks[revision][2] if revision in self.marks else 0
 
     def root_at(self, revision: int) -> bytes | None:
         """Hash that a snapshot of this revision has as its root; None: it is damaged."""
-        return self.roots[self._before(revision)] if self.roots else START
+        return self._mark_at(revision)[0]
 
     def end_at(self, revision: int) -> int:
         """How many of the rows lead to this revision."""
-        return self._ends.get(self._before(revision), 0) if self._ends else 0
+        return self._mark_at(revision)[1]
 
-    def _before(self, revision: int) -> int:
-        while revision > 0 and revision not in self.roots:
+    def _mark_at(self, revision: int) -> tuple[bytes | None, int, int]:
+        while revision > 0 and revision not in self.marks:
             revision -= 1
-        return revision
+        return self.marks.get(revision, (START, 0, 0))
 
 
 def follow(stored: Iterable[Stored]) -> Chain:
     """Read the rows of a session's log in order, heads left out. What is damaged is noted."""
-    chain = Chain(roots={0: START}, _ends={0: 0})
-    rows, where = chain.rows, chain.stored
+    chain = Chain()
+    rows, where, marks = chain.rows, chain.stored, chain.marks
     before: bytes | None = START
     current, count = 0, 0
-    append = rows.append
     for revision, place, payload, digest in stored:
         if revision != current:
-            _close(chain, current, before, count)
+            marks[current] = before, len(rows), count
             current, count = revision, 0
         count += 1
         try:
-            if place != count:
-                raise StoreDamagedError(f"row {count} is missing")
             row = decode_row(payload)
-            if row.op == GOTO:
-                before = chain.root_at(row.place) if 0 <= row.place < revision else None
-                if before is not None:
-                    del rows[chain.end_at(row.place) :]
-            if before is None:
-                raise StoreDamagedError("it rests on what is damaged")
-            if chained(before, payload) != digest:
+            if before is None or place != count or row.op == GOTO:
+                before = _resumed(chain, row, revision, before, (place, count))
+            # Written out, not `chained`: this is done for every row there is.
+            if sha256(before + payload).digest()[:16] != digest:
                 raise StoreDamagedError(f"row {place}{_named(row)} is not what was written")
         except StoreDamagedError as error:
             chain.damages.setdefault(revision, str(error))
             before = None
             continue
         before = digest
-        append(row)
+        rows.append(row)
         if row.item is not None:
-            where[row.item.id] = revision, place
-    _close(chain, current, before, count)
+            where[row.item[0]] = revision, place
+    marks[current] = before, len(rows), count
     return chain
 
 
-def _close(chain: Chain, revision: int, root: bytes | None, count: int) -> None:
-    if revision:
-        chain.roots[revision] = root
-        chain.counts[revision] = count
-        chain._ends[revision] = len(chain.rows)
+def _resumed(
+    chain: Chain, row: Row, revision: int, before: bytes | None, place: tuple[int, int]
+) -> bytes:
+    """The hash that a row rests on which does not simply follow the one before it.
+
+    Raises:
+        StoreDamagedError: It rests on what is damaged, or on what is not there.
+    """
+    if place[0] != place[1]:
+        raise StoreDamagedError(f"row {place[1]} is missing")
+    if row.op == GOTO and 0 <= row.place < revision:
+        before = chain.root_at(row.place)
+        del chain.rows[chain.end_at(row.place) :]
+    if before is None:
+        raise StoreDamagedError("it rests on what is damaged")
+    return before
 
 
 def _named(row: Row) -> str:
-    return f" (item {row.item.id})" if row.item is not None else ""
+    return f" (item {row.item[0]})" if row.item is not None else ""
 
 
 def read_head(chain: Chain, revision: int, stored: tuple[bytes, bytes] | None) -> Head:
@@ -117,8 +135,8 @@ def read_head(chain: Chain, revision: int, stored: tuple[bytes, bytes] | None) -
     head = own_head(*stored)
     if head.root != root:
         raise StoreDamagedError("its rows, or its head, are not what was written")
-    if head.rows != chain.counts.get(revision, 0):
-        raise StoreDamagedError(f"it has {chain.counts.get(revision, 0)} rows of {head.rows}")
+    if head.rows != chain.count_of(revision):
+        raise StoreDamagedError(f"it has {chain.count_of(revision)} rows of {head.rows}")
     return head
 
 
@@ -135,11 +153,11 @@ def own_head(payload: bytes, digest: bytes) -> Head:
 
 
 def newest(
-    chain: Chain, latest: int, fetch: Callable[[int], tuple[bytes, bytes] | None]
+    chain: Chain, revisions: Iterable[int], fetch: Callable[[int], tuple[bytes, bytes] | None]
 ) -> tuple[int, Head | None, list[str]]:
-    """The newest snapshot that is whole, and what is wrong with each one after it."""
+    """The first snapshot that is whole, and what is wrong with each one before it."""
     missing: list[str] = []
-    for revision in range(latest, 0, -1):
+    for revision in revisions:
         try:
             return revision, read_head(chain, revision, fetch(revision)), missing
         except StoreDamagedError as error:

@@ -28,22 +28,22 @@ _DEEPEST = 64
 """How deep an object's own attributes are followed; a cycle ends here."""
 
 
-class StoredItem(msgspec.Struct, array_like=True, frozen=True):
-    """An item as it is stored. Fields as in :class:`memtrace.Item`."""
-
-    id: str
-    kind: str
-    content: Any
-    tokens: int
-    pinned: bool
-    priority: int
-    created_at: float
-    last_used_at: float
-    expires_at: float | None
-    agent: Any
-    run_id: int | None
-    derived_from: tuple[str, ...]
-    key: Any
+StoredItem = tuple[
+    str,  # id
+    Any,  # kind (text, which may have lone surrogates)
+    Any,  # content
+    int,  # tokens
+    bool,  # pinned
+    int,  # priority
+    float,  # created_at
+    float,  # last_used_at
+    float | None,  # expires_at
+    Any,  # agent
+    int | None,  # run_id
+    tuple[str, ...],  # derived_from
+    Any,  # key
+]
+"""An item as it is stored: the fields of :class:`memtrace.Item` but for its layer, in order."""
 
 
 class Row(msgspec.Struct, array_like=True, frozen=True):
@@ -140,7 +140,7 @@ def _plain(value: Any, foreign: list[Any], depth: int) -> Any:
         return value if -(2**63) <= value < 2**64 else _big(value)
     if value is None or kind in (bool, float, bytes):
         return value
-    if isinstance(value, msgspec.Struct) and isinstance(value, (Row, StoredItem)):
+    if isinstance(value, (Row, Head)):
         return [_plain(part, foreign, depth + 1) for part in msgspec.structs.astuple(value)]
     if isinstance(value, Mapping):
         if kind is not dict:

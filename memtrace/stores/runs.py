@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 import msgspec
@@ -27,6 +25,10 @@ COLUMNS = (
 )
 
 
+_MOST = 2**63 - 1
+"""The largest number that a column takes."""
+
+
 def run_values(run: LoggedRun) -> tuple[Any, ...]:
     """A run as the values of its columns."""
     return (
@@ -36,29 +38,27 @@ def run_values(run: LoggedRun) -> tuple[Any, ...]:
         run.started_at,
         run.duration_s,
         _storable(run.error),
-        run.token_budget,
+        min(run.token_budget, _MOST),
         *run.before,
         *run.after,
-        _storable(json.dumps([asdict(report) for report in run.reports], ensure_ascii=False))
-        if run.reports
-        else "[]",
+        msgspec.json.encode(run.reports).decode() if run.reports else "[]",
     )
 
 
-def run_hash(values: Sequence[Any]) -> bytes:
-    """What tells that a row is what was written."""
-    return chained(START, encode(values)[0])
+def run_hash(key: int, values: Sequence[Any]) -> bytes:
+    """What tells that a row is what was written, and for which session."""
+    return chained(START, encode((key, *values))[0])
 
 
-def run_from(row: Sequence[Any]) -> LoggedRun:
-    """A run from a row: the columns, then their hash.
+def run_from(key: int, row: Sequence[Any]) -> LoggedRun:
+    """A run from its session's key and a row: the columns, then their hash.
 
     Raises:
         StoreDamagedError: It is not what was written.
     """
     *values, digest = row
     try:
-        if run_hash(tuple(values)) != digest:
+        if run_hash(key, values) != digest:
             raise StoreDamagedError(f"run {values[0]!r} of the run log is not what was written")
         run_id, kind, name, started_at, duration_s, error, budget, *rest = values
         reports = msgspec.json.decode(rest[10], type=list[ActionReport])

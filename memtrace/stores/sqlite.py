@@ -26,7 +26,7 @@ from .reading import newest, own_head
 from .rows import START, Head, Row, chained, decode_row
 from .runs import COLUMNS, run_from
 from .schema import APPLICATION_ID, MIGRATIONS, VERSION
-from .statements import claim, head_of, key_of, latest, listed, put, read, roots_of
+from .statements import claim, head_of, key_of, latest, listed, put, read, revisions, roots_of
 
 MEMORY = ":memory:"
 
@@ -65,7 +65,9 @@ class SQLiteStore:
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._finalizer: Callable[[], object] | None = None
-        _stores.add(self)
+        self._damaged = ""
+        with _adding:
+            _stores.add(self)
         if self.durable:
             with self._reading():
                 pass
@@ -111,39 +113,90 @@ class SQLiteStore:
                 self._finalizer()
             self._connection = self._finalizer = None
 
-    def _forked(self) -> None:
-        # The parent's connection is neither used nor closed here: either would break its locks.
-        if self._connection is not None:
-            _leaked.append(self._connection)
-        self._connection = self._finalizer = None
+    def _release(self) -> None:
+        """Let go of the file, before a fork. Called under the lock."""
+        if self.durable and self._finalizer is not None:
+            self._finalizer()
+            self._connection = self._finalizer = None
+
+    def _forked(self, held: bool) -> None:
+        """This is a child process. What could not be let go of is neither used nor closed here:
+        either would break the parent's locks."""
         self._lock = threading.RLock()
+        if self._connection is not None and (self.durable or not held):
+            _leaked.append(self._connection)
+            self._connection = self._finalizer = None
 
     # --- writing ------------------------------------------------------------------------------
 
-    def submit(self, write: Write) -> None:
+    def submit(self, write: Write, *, waits: bool = False) -> None:
         """Take in a write; its ticket tells when it is durable, or why it is not."""
-        if self.durable:
-            writer.submit(self, write)
-        else:
+        if not self.durable:
             writer.settle([write], writer.committed(self, [write]))
+        elif waits:
+            write.ticket.help = writer.help_out
+            writer.put(self, write)
+        else:
+            writer.submit(self, write)
 
     def commit(self, writes: Sequence[Write]) -> list[BaseException | None]:
         """Write all in one transaction; for each, why it was not written."""
-        errors: list[BaseException | None] = [None] * len(writes)
-        roots: list[bytes | None] = [None] * len(writes)
-        try:
-            with self._reading() as connection, _transaction(connection):
-                for index, write in enumerate(writes):
-                    try:
-                        roots[index] = put(connection, write.session, write.prepare())
-                    except (StaleSessionError, StoreError) as error:
-                        errors[index] = error
-        except Exception as error:  # nothing of the transaction is there
-            return [earlier or error for earlier in errors]
-        for write, root in zip(writes, roots, strict=True):
-            if root is not None:
-                write.done(root)
-        return errors
+        errors: dict[int, BaseException] = {}
+        roots: dict[int, bytes] = {}
+        while True:
+            try:
+                self._refuse_damaged()
+                with self._reading() as connection, _transaction(connection):
+                    self._put(connection, writes, errors, roots)
+                break
+            except _Unfit as unfit:  # what was written of it goes, the others are written anew
+                errors[unfit.index] = StoreError(
+                    f"session {writes[unfit.index].session!r} cannot be written to {self.name}: "
+                    f"{type(unfit.error).__name__}: {unfit.error}"
+                )
+            except Exception as error:  # nothing of the transaction is there
+                return [errors.get(index, error) for index in range(len(writes))]
+        for index, root in roots.items():
+            writes[index].done(root)
+        return [errors.get(index) for index in range(len(writes))]
+
+    def _refuse_damaged(self) -> None:
+        if self._damaged:
+            raise StoreDamagedError(
+                f"pages of {self.name} are damaged, so nothing more is written to it; its sessions "
+                f"can be read, and go on in another store: {self._damaged}"
+            )
+
+    @staticmethod
+    def _put(
+        connection: sqlite3.Connection,
+        writes: Sequence[Write],
+        errors: dict[int, BaseException],
+        roots: dict[int, bytes],
+    ) -> None:
+        roots.clear()
+        for index, write in enumerate(writes):
+            if index in errors:
+                continue
+            try:
+                roots[index] = put(connection, write.session, write.prepare())
+            except (StaleSessionError, StoreError) as error:
+                errors[index] = error
+            except sqlite3.DatabaseError as error:
+                if isinstance(error, (sqlite3.IntegrityError, sqlite3.DataError)):
+                    raise _Unfit(index, error) from error
+                raise  # the database's own: it is everybody's
+            except Exception as error:
+                raise _Unfit(index, error) from error
+
+    def _suspect(self, connection: sqlite3.Connection) -> None:
+        """Something is damaged: where it is the database's own pages, no more is written to them.
+
+        What is written into damaged pages may not be found again, so it must not be acknowledged.
+        """
+        found = [text for (text,) in connection.execute("PRAGMA integrity_check(1)")]
+        if found != ["ok"]:
+            self._damaged = found[0]
 
     # --- reading ------------------------------------------------------------------------------
 
@@ -160,7 +213,9 @@ class SQLiteStore:
                 last, strange = min(upto, last), []
             chain = read(connection, key, last)
             whole, head, missing = newest(
-                chain, last, lambda revision: head_of(connection, key, revision)
+                chain,
+                revisions(connection, key, last),
+                lambda revision: head_of(connection, key, revision),
             )
             if head is None:
                 raise StoreDamagedError(
@@ -169,6 +224,8 @@ class SQLiteStore:
                 )
             if whole != last:
                 chain = read(connection, key, whole)
+            if strange or missing:
+                self._suspect(connection)
         return Loaded(
             last, whole, head, chain.rows, roots_of(chain), chain.stored, [*strange, *missing]
         )
@@ -179,7 +236,7 @@ class SQLiteStore:
         with self._reading() as connection:
             for revision, payload, digest in connection.execute(
                 "SELECT revision, payload, hash FROM log WHERE session = ? AND place = 0"
-                " ORDER BY revision DESC",
+                " AND typeof(revision) = 'integer' ORDER BY revision DESC",
                 (key_of(session),),
             ):
                 with suppress(StoreDamagedError):
@@ -226,7 +283,7 @@ class SQLiteStore:
             raise StoreDamagedError(
                 f"the run log of session {session!r} in {self.name} has {len(rows)} rows of {count}"
             )
-        return [run_from(row) for row in rows]
+        return [run_from(key, row) for row in rows]
 
     def sessions(self) -> list[str]:
         """Ids of the sessions it holds; a warning tells of those whose ids are damaged."""
@@ -243,6 +300,7 @@ class SQLiteStore:
     def copy(self, session: str, to: str, upto: int) -> None:
         """A new session that holds what another held at a revision, its originals too."""
         key, new = key_of(session), key_of(to)
+        self._refuse_damaged()
         with self._reading() as connection, _transaction(connection):
             claim(connection, to, new, 0, upto)
             connection.execute(
@@ -260,21 +318,49 @@ class SQLiteStore:
             return check(connection)
 
 
+class _Unfit(Exception):
+    """A write that no database could take; it takes no other with it."""
+
+    def __init__(self, index: int, error: Exception) -> None:
+        super().__init__(index)
+        self.index = index
+        self.error = error
+
+
 # --- set-up ---------------------------------------------------------------------------------------
 
 
 def _touch(path: str) -> None:
     """Make the file if it is not there, readable by its owner alone."""
     folder = Path(path).parent
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # noqa: PTH112  (`Path.is_dir` raises without rights)
         raise StoreError(
             f"cannot open the store {path}: there is no folder {folder}; make it first, "
             f"for example: mkdir -m 700 {folder}"
         )
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        # One that is there is not opened by us: closing it would end SQLite's locks on it.
+        if not os.path.exists(path):  # noqa: PTH110
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        elif not os.access(path, os.R_OK | os.W_OK):
+            raise PermissionError("no right to write it")
+        elif _cut_short(Path(path)):
+            raise StoreDamagedError(f"{path} was cut short: nothing of it is left")
     except (OSError, ValueError) as error:
         raise StoreError(f"cannot open the store {path}: {error}") from error
+
+
+def _cut_short(path: Path) -> bool:
+    """Whether it was a database, and so little is left of it that SQLite would take it for new."""
+    size = path.stat().st_size
+    wal = Path(f"{path}-wal")
+    if not path.is_file() or size >= _LEAST_BYTES:
+        return False
+    return size > 0 or (wal.is_file() and wal.stat().st_size > 0)
+
+
+_LEAST_BYTES = 512
+"""No database is smaller: a page has so much at least."""
 
 
 def _set_up(connection: sqlite3.Connection, name: str, synchronous: str) -> None:
@@ -351,18 +437,50 @@ def _close(connection: sqlite3.Connection, process: int) -> None:
 
 
 _stores: weakref.WeakSet[SQLiteStore] = weakref.WeakSet()
+_adding = threading.Lock()
+_held: list[SQLiteStore] = []
 _leaked: list[sqlite3.Connection] = []
 
+_FORK_S = 10.0
+"""Seconds to wait, before a fork, for a write that is under way."""
 
-def _after_fork() -> None:
+
+def _all() -> list[SQLiteStore]:
+    with _adding:
+        return list(_stores)
+
+
+def _before_fork() -> None:
+    """Have nothing open when the process forks.
+
+    SQLite keeps a process's locks in its memory. A child would inherit them: one held by a write
+    that was under way it would find held for ever, and one that it believes to hold its parent
+    would not know of, which then deletes the WAL from under it.
+    """
+    _held[:] = [store for store in _all() if store._lock.acquire(timeout=_FORK_S)]
+    for store in _held:
+        store._release()
+
+
+def _after_in_parent() -> None:
+    while _held:
+        _held.pop()._lock.release()
+
+
+def _after_in_child() -> None:
+    global _adding
+    _adding = threading.Lock()
     for store in list(_stores):
-        store._forked()
+        store._forked(store in _held)
+    _held.clear()
 
 
 @atexit.register
 def _close_all() -> None:
-    for store in list(_stores):
+    for store in _all():
         store.close()
 
 
-writer.after_fork(_after_fork)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_in_parent)
+writer.after_fork(_after_in_child)

@@ -69,24 +69,16 @@ def claim(
     Raises:
         StaleSessionError: It is not.
     """
-    mark = _mark(session, revision)
-    if known:
-        done = connection.execute(
-            "UPDATE sessions SET revision = ?, hash = ? WHERE key = ? AND revision = ?",
-            (revision, mark, key, known),
+    found, _ = latest(connection, session, key)
+    if found != known:
+        raise StaleSessionError(
+            f"session {session!r} was written elsewhere: it is at revision {found or 'none'}, and "
+            f"this one knows it as of revision {known}; nothing was stored. To go on with it: "
+            f"Session.open({session!r}, store=...)"
         )
-    else:
-        done = connection.execute(
-            "INSERT OR IGNORE INTO sessions (key, id, revision, hash) VALUES (?, ?, ?, ?)",
-            (key, _id(session), revision, mark),
-        )
-    if done.rowcount == 1:
-        return
-    found = connection.execute("SELECT revision FROM sessions WHERE key = ?", (key,)).fetchone()
-    raise StaleSessionError(
-        f"session {session!r} was written elsewhere: it is at revision "
-        f"{found[0] if found else 'none'}, and this one knows it as of revision {known}; nothing "
-        f"was stored. To go on with it: Session.open({session!r}, store=...)"
+    connection.execute(
+        "INSERT OR REPLACE INTO sessions (key, id, revision, hash) VALUES (?, ?, ?, ?)",
+        (key, _id(session), revision, _mark(session, revision)),
     )
 
 
@@ -111,9 +103,13 @@ def put(connection: sqlite3.Connection, session: str, written: Written) -> bytes
         marks = ", ".join("?" * (len(COLUMNS) + 2))
         connection.executemany(
             f"INSERT INTO runs (session, {', '.join(COLUMNS)}, hash) VALUES ({marks})",  # noqa: S608
-            [(key, *values, run_hash(values)) for values in map(run_values, written.runs)],
+            [(key, *values, run_hash(key, values)) for values in map(run_values, written.runs)],
         )
     return root
+
+
+_LAST = 2**62
+"""Revisions past this are nobody's."""
 
 
 def latest(connection: sqlite3.Connection, session: str, key: int) -> tuple[int, list[str]]:
@@ -121,16 +117,36 @@ def latest(connection: sqlite3.Connection, session: str, key: int) -> tuple[int,
     row = connection.execute(
         "SELECT id, revision, hash FROM sessions WHERE key = ?", (key,)
     ).fetchone()
-    held = connection.execute("SELECT max(revision) FROM log WHERE session = ?", (key,)).fetchone()[
-        0
-    ]
-    if row is None and held is None:
-        return 0, []
-    if row is None or row[0] != _id(session) or row[2] != _mark(session, row[1]):
-        return int(held or 0), ["its entry in the list of sessions is damaged"]
-    if held != row[1]:
-        return int(held or 0), [f"its log ends at snapshot {held} of {row[1]}"]
-    return int(held), []
+    held = next(_revisions(connection, key, _LAST), 0)
+    if row is None:
+        return held, ["it is not in the list of sessions"] if held else []
+    told = row[1] if isinstance(row[1], int) and 0 < row[1] < _LAST else 0
+    if not told or row[0] != _id(session) or row[2] != _mark(session, told):
+        return held, ["its entry in the list of sessions is damaged"]
+    if held != told:
+        return max(held, told), [f"its log ends at snapshot {held} of {told}"]
+    return held, []
+
+
+def _revisions(connection: sqlite3.Connection, key: int, upto: int) -> Iterator[int]:
+    """Revisions that the log has rows of, the latest first; one may come again."""
+    for (revision,) in connection.execute(
+        "SELECT revision FROM log WHERE session = ? AND revision <= ?"
+        " AND typeof(revision) = 'integer' ORDER BY revision DESC",
+        (key, upto),
+    ):
+        yield revision
+
+
+def revisions(connection: sqlite3.Connection, key: int, upto: int) -> Iterator[int]:
+    """The given revision, and then each before it that the log has anything of."""
+    yield upto
+    before = upto
+    with _damaged_pages():
+        for revision in _revisions(connection, key, upto):
+            if 0 < revision < before:
+                yield revision
+                before = revision
 
 
 def read(connection: sqlite3.Connection, key: int, upto: int) -> Chain:
@@ -138,13 +154,32 @@ def read(connection: sqlite3.Connection, key: int, upto: int) -> Chain:
 
 
 def _stored(connection: sqlite3.Connection, key: int, upto: int) -> Iterator[Stored]:
-    """The rows of a log, as far as they can be read: where pages are damaged, no further."""
+    """The rows of a log in order, but for those that lie in damaged pages."""
+    after = 0, 0
     with _damaged_pages():
-        yield from connection.execute(
-            "SELECT revision, place, payload, hash FROM log"
-            " WHERE session = ? AND place > 0 AND revision <= ? ORDER BY revision, place",
-            (key, upto),
+        for row in connection.execute(f"{_ROWS} ORDER BY revision, place", (key, upto)):
+            yield row
+            after = row[0], row[1]
+        return
+    # The index tells which there are behind the damage: what was written since rests on none of it.
+    places: list[tuple[int, int]] = []
+    with _damaged_pages():
+        places += connection.execute(
+            "SELECT revision, place FROM log WHERE session = ? AND revision <= ? AND place > 0"
+            " AND (revision, place) > (?, ?) ORDER BY revision, place",
+            (key, upto, *after),
         )
+    for place in places:
+        with _damaged_pages():
+            yield from connection.execute(
+                f"{_ROWS} AND (revision, place) = (?, ?)", (key, upto, *place)
+            )
+
+
+_ROWS = (
+    "SELECT revision, place, payload, hash FROM log"
+    " WHERE session = ? AND revision <= ? AND place > 0"
+)
 
 
 def head_of(connection: sqlite3.Connection, key: int, revision: int) -> tuple[bytes, bytes] | None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import Protocol
+from weakref import WeakKeyDictionary
 
 from ..errors import StoreError
 from .base import Write
@@ -26,8 +27,8 @@ _LINGER_S = 0.010
 _SLICE_S = 0.002
 """It lingers as long as writes keep coming in every slice, at most so long in all."""
 
-_WAKE = 16
-"""Futures woken in one turn of an event loop: a thousand at once would stall it for 30 ms."""
+_WAKE = 4
+"""Futures woken in one turn of an event loop: a thousand at once would stall it for 300 ms."""
 
 
 class Writable(Protocol):
@@ -47,23 +48,65 @@ class Writer:
         self._taken: list[tuple[Writable, Write]] = []
         self._last = 0
         self._under_way = 0
+        self._writing = False
 
     def submit(self, store: Writable, write: Write) -> None:
         """Put a write in line."""
         with self._waiting:
             self._queue.append((store, write))
             self._under_way += 1
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name="memtrace-writer", daemon=True
-                )
-                self._thread.start()
             if len(self._queue) == 1:
+                self._call()
+
+    def put(self, store: Writable, write: Write) -> None:
+        """Put a write in line, for which its caller is going to :meth:`help`."""
+        with self._waiting:
+            self._queue.append((store, write))
+            self._under_way += 1
+
+    def help(self) -> None:
+        """Write what waits in the caller's own thread, if nobody else is writing.
+
+        Waking a thread takes as long as a fast disk.
+        """
+        with self._waiting:
+            if self._writing or self._last >= _SIBLINGS:
+                self._call()
+                return
+            self._writing = True
+            taken = self._take()
+        self._done(taken, self._write(taken))
+
+    def _call(self) -> None:
+        """Have the thread see to what waits. Called under the condition."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="memtrace-writer", daemon=True)
+            self._thread.start()
+        self._waiting.notify_all()
+
+    def _take(self) -> list[tuple[Writable, Write]]:
+        taken = self._taken = list(self._queue)
+        self._queue.clear()
+        return taken
+
+    def _done(
+        self, taken: list[tuple[Writable, Write]], later: list[tuple[Writable, Write]]
+    ) -> None:
+        with self._waiting:
+            self._taken = []
+            self._writing = False
+            self._under_way -= len(taken) - len(later)
+            self._queue.extendleft(reversed(later))
+            if self._queue:
+                self._call()
+            elif not self._under_way:
                 self._waiting.notify_all()
 
     def drain(self, timeout_s: float) -> bool:
         """Wait until nothing is under way; whether that came true in time."""
         with self._waiting:
+            if self._queue:
+                self._call()
             return self._waiting.wait_for(lambda: not self._under_way, timeout_s)
 
     def abandon(self) -> None:
@@ -75,19 +118,14 @@ class Writer:
     def _run(self) -> None:
         while True:
             with self._waiting:
-                while not self._queue:
+                while self._writing or not self._queue:
                     self._waiting.wait()
                 self._linger()
-                taken = self._taken = list(self._queue)
-                self._queue.clear()
+                self._writing = True
+                taken = self._take()
             later = self._write(taken)
-            with self._waiting:
-                self._under_way -= len(taken) - len(later)
-                self._queue.extendleft(reversed(later))
-                if not self._under_way:
-                    self._waiting.notify_all()
+            self._done(taken, later)
             # Nothing may be held while waiting: a store that nobody else holds must go.
-            self._taken = []
             del taken, later
 
     def _linger(self) -> None:
@@ -126,22 +164,50 @@ def committed(store: Writable, writes: Sequence[Write]) -> list[BaseException | 
 
 def settle(writes: Sequence[Write], errors: Sequence[BaseException | None]) -> None:
     """Tell the callers; those on an event loop a few in a turn."""
-    loops: dict[AbstractEventLoop, deque[Future[None]]] = {}
     for write, error in zip(writes, errors, strict=True):
         for loop, future in write.ticket.settle(error):
-            loops.setdefault(loop, deque()).append(future)
-    for loop, futures in loops.items():
+            bell = _bells.get(loop)
+            if bell is None:
+                bell = _bells.setdefault(loop, _Bell())
+            bell.wake(future)
+
+
+class _Bell:
+    """Wakes the futures of one event loop, a few in a turn, those of all commits together.
+
+    A loop that is late would else find several commits' worth of them in one turn.
+    """
+
+    __slots__ = ("_ringing", "_turn", "_waiting")
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+        self._waiting: deque[Future[None]] = deque()
+        self._ringing = False
+
+    def wake(self, future: Future[None]) -> None:
+        """Put a future in line."""
+        with self._turn:
+            self._waiting.append(future)
+            if self._ringing:
+                return
+            self._ringing = True
         with suppress(RuntimeError):  # the loop is closed: nobody waits there
-            loop.call_soon_threadsafe(_wake, loop, futures)
+            future.get_loop().call_soon_threadsafe(self._ring)
+
+    def _ring(self) -> None:
+        with self._turn:
+            woken = [self._waiting.popleft() for _ in range(min(_WAKE, len(self._waiting)))]
+            self._ringing = bool(self._waiting)
+            again = self._ringing
+        if again:
+            woken[0].get_loop().call_soon(self._ring)
+        for future in woken:
+            if not future.done():
+                future.set_result(None)
 
 
-def _wake(loop: AbstractEventLoop, futures: deque[Future[None]]) -> None:
-    for _ in range(min(_WAKE, len(futures))):
-        future = futures.popleft()
-        if not future.done():
-            future.set_result(None)
-    if futures:
-        loop.call_soon(_wake, loop, futures)
+_bells: WeakKeyDictionary[AbstractEventLoop, _Bell] = WeakKeyDictionary()
 
 
 writer = Writer()
@@ -156,6 +222,7 @@ def after_fork(call: Callable[[], None]) -> None:
 def _renew() -> None:
     global writer
     left, writer = writer, Writer()
+    _bells.clear()
     left.abandon()
     for call in _after_fork:
         call()
@@ -164,6 +231,16 @@ def _renew() -> None:
 def submit(store: Writable, write: Write) -> None:
     """Put a write in line for this process's thread."""
     writer.submit(store, write)
+
+
+def put(store: Writable, write: Write) -> None:
+    """The same, for a caller that is going to :func:`help_out`."""
+    writer.put(store, write)
+
+
+def help_out() -> None:
+    """Write what waits in this thread, if nobody else is writing."""
+    writer.help()
 
 
 def drain(timeout_s: float = 10.0) -> bool:

@@ -580,7 +580,9 @@ def test_the_run_log_has_every_run(path: Path, stored: bool) -> None:
     with pytest.raises(LookupError):
         agent(session, True)
     with checkpoint(session, "step"):
-        pass
+        for n in range(20):
+            session.history.append({"role": "assistant", "content": f"line {n} of the plan\n" * 99})
+        compress_memory(session, 0.02)
 
     runs = list(session.run_log())
     assert [(run.kind, run.name, run.error) for run in runs] == [
@@ -589,8 +591,8 @@ def test_the_run_log_has_every_run(path: Path, stored: bool) -> None:
         ("checkpoint", "step", None),
     ]
     assert runs[0].after == runs[1].before
+    assert [report.action for report in runs[2].reports] == ["compress"]
     assert runs[0].after[-1] == session.history.items[0].tokens
-    assert [report.action for report in runs[2].reports] == ["snapshot"]
     if stored:
         session.close()
         assert list(Session.open("a", store=path).run_log())[:3] == runs
