@@ -177,7 +177,9 @@ class History(BaseLayer):
         self._note("show", self._index, place, None, item)
 
     def _truncate(self, length: int) -> None:
-        cut = length < len(self._shown) and self._shown[length] is None
+        if length >= len(self._shown):
+            return
+        cut = self._shown[length] is None
         self._cut(length)
         self._note("cut", self._index, length)
         if cut:
