@@ -17,7 +17,7 @@ PYRIGHT = PATH="$(abspath $(BIN)):$$PATH" pyright
 SOURCES := pyproject.toml memtrace/_version.py
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint types floors pytest torture unit lowest bench format clean
+.PHONY: help venv demo test lint types floors pytest torture adapters unit lowest bench format clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -45,6 +45,16 @@ pytest: $(VENV)/.dev
 
 torture: $(VENV)/.dev ## Every fault in full: 500 kills, 300 bit flips, 150 truncations, a full disk ...
 	MEMTRACE_TORTURE=1 $(BIN)/pytest $(PYTEST_ARGS) -rP tests/faults
+
+ADAPTERS := anthropic langchain openai openai-agents pydantic-ai
+
+adapters: $(ADAPTERS:%=adapter-%) ## Each framework's adapter against the framework itself, in an environment of its own
+
+adapter-%: ## One of them
+	@test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
+	@.venv-$*/bin/python -m pip --disable-pip-version-check install --quiet --editable ".[test,$*]" \
+		$(if $(filter langchain,$*),langchain-openai) $(if $(filter anthropic,$*),openai)
+	.venv-$*/bin/pytest $(PYTEST_ARGS) tests/adapters/test_$(subst -,_,$*).py
 
 unit: $(VENV)/.test ## The unit tests alone, without the development tools
 	$(BIN)/pytest $(PYTEST_ARGS) tests/unit

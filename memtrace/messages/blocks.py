@@ -127,12 +127,12 @@ def _element(value: Any, path: Path, inner: bool, seen: tuple[int, ...]) -> Iter
 
 
 def block_parts(block: Any, path: Path, inner: bool, seen: tuple[int, ...]) -> Iterator[Part]:
-    kind = type_of(block)
+    kind = type_of(block) or _media_kind(block)
     if field(block, "thought_signature") or field(block, "thoughtSignature"):
         yield Part("thinking", "", path)
     if kind in CALL_TYPES:
         yield call_part(block, path)
-    elif kind in RESULT_TYPES:
+    elif kind in RESULT_TYPES or (kind == "retry-prompt" and field(block, "tool_name")):
         yield from _result(block, path, seen)
     elif kind in THINKING_TYPES or field(block, "thought") is True:
         yield from _thinking(block, path)
@@ -144,6 +144,12 @@ def block_parts(block: Any, path: Path, inner: bool, seen: tuple[int, ...]) -> I
         yield Part("fixed", field(block, "refusal"), inner=inner)
     else:
         yield from _bare(block, path, inner, seen)
+
+
+def _media_kind(block: Any) -> str:
+    """The kind by which pydantic-ai's media name themselves; a mapping may mean anything by it."""
+    kind = "" if isinstance(block, Mapping) else word(field(block, "kind"))
+    return kind if kind in MEDIA_TYPES else ""
 
 
 def _bare(block: Any, path: Path, inner: bool, seen: tuple[int, ...]) -> Iterator[Part]:

@@ -69,6 +69,8 @@ def is_message(value: object) -> bool:
         if isinstance(value, Mapping):
             if "role" in value and any(body in value for body in _BODIES):
                 return True
+            if value.get("kind") in ("request", "response"):  # pydantic-ai's, as plain data
+                return _is_list(value.get("parts"))
             return word(value.get("type")) in _ITEMS_ALONE
         return _is_message_object(value)
     except Exception:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256
+from typing import NamedTuple
 
 from ..errors import StoreDamagedError
 from .rows import START, Head, Row, chained, decode_head, decode_row
@@ -17,49 +18,75 @@ Stored = tuple[int, int, bytes, bytes]
 """A row as it is stored: revision, place in it, payload, hash."""
 
 
+class Mark(NamedTuple):
+    """What one revision has in a log.
+
+    Args:
+        root: Hash at its end; None: it is damaged.
+        start: Where its rows begin among all that were read.
+        end: Where they end.
+        size: How many it has, damaged ones among them.
+        base: The revision that it rests on; 0: none.
+    """
+
+    root: bytes | None
+    start: int
+    end: int
+    size: int
+    base: int
+
+
+_NOTHING = Mark(START, 0, 0, 0, 0)
+
+
 @dataclass(slots=True)
 class Chain:
     """What was read of a log.
 
     Attributes:
-        rows: The changes that lead to the last revision that is whole so far, in order.
+        rows: All changes that are whole, those that were undone among them, in order.
         damages: Where rows are not what was written, and why, by revision.
         stored: Revision and place of the row by which each item came, by its id.
+        marks: What each revision that has rows has.
     """
 
     rows: list[Row] = field(default_factory=list)
     damages: dict[int, str] = field(default_factory=dict)
     stored: dict[str, tuple[int, int]] = field(default_factory=dict)
-    # Of each revision that has rows: hash at its end (None: damaged), how many rows lead to
-    # there, and how many it has of its own.
-    marks: dict[int, tuple[bytes | None, int, int]] = field(default_factory=dict)
+    marks: dict[int, Mark] = field(default_factory=dict)
 
     @property
     def roots(self) -> dict[int, bytes | None]:
         """Hash at the end of each revision that has rows; None where one is damaged."""
-        return {revision: mark[0] for revision, mark in self.marks.items()}
+        return {revision: mark.root for revision, mark in self.marks.items()}
 
     @property
     def counts(self) -> dict[int, int]:
         """How many rows each revision has."""
-        return {revision: mark[2] for revision, mark in self.marks.items()}
+        return {revision: mark.size for revision, mark in self.marks.items()}
 
     def count_of(self, revision: int) -> int:
         """How many rows a revision has."""
-        return self.marks[revision][2] if revision in self.marks else 0
+        return self.marks.get(revision, _NOTHING).size
 
     def root_at(self, revision: int) -> bytes | None:
         """Hash that a snapshot of this revision has as its root; None: it is damaged."""
-        return self._mark_at(revision)[0]
+        return self.marks.get(self.marked(revision), _NOTHING).root
 
-    def end_at(self, revision: int) -> int:
-        """How many of the rows lead to this revision."""
-        return self._mark_at(revision)[1]
+    def marked(self, revision: int) -> int:
+        """This revision, or the last before it that has rows; 0: there is none."""
+        if revision in self.marks:
+            return revision
+        return max((at for at in self.marks if at < revision), default=0)
 
-    def _mark_at(self, revision: int) -> tuple[bytes | None, int, int]:
-        while revision > 0 and revision not in self.marks:
-            revision -= 1
-        return self.marks.get(revision, (START, 0, 0))
+    def leading(self, revision: int) -> list[Row]:
+        """The changes that lead to a revision, in order."""
+        parts: list[Mark] = []
+        at = self.marked(revision)
+        while at:
+            parts.append(self.marks[at])
+            at = parts[-1].base
+        return [row for mark in reversed(parts) for row in self.rows[mark.start : mark.end]]
 
 
 def follow(stored: Iterable[Stored]) -> Chain:
@@ -67,16 +94,18 @@ def follow(stored: Iterable[Stored]) -> Chain:
     chain = Chain()
     rows, where, marks = chain.rows, chain.stored, chain.marks
     before: bytes | None = START
-    current, count = 0, 0
+    current = count = start = base = 0
     for revision, place, payload, digest in stored:
         if revision != current:
-            marks[current] = before, len(rows), count
-            current, count = revision, 0
+            marks[current] = Mark(before, start, len(rows), count, base)
+            base, current, count, start = current, revision, 0, len(rows)
         count += 1
         try:
             row = decode_row(payload)
             if before is None or place != count or row.op == GOTO:
                 before = _resumed(chain, row, revision, before, (place, count))
+                if row.op == GOTO:
+                    base, start = chain.marked(row.place), len(rows)
             # Written out, not `chained`: this is done for every row there is.
             if sha256(before + payload).digest()[:16] != digest:
                 raise StoreDamagedError(f"row {place}{_named(row)} is not what was written")
@@ -88,7 +117,7 @@ def follow(stored: Iterable[Stored]) -> Chain:
         rows.append(row)
         if row.item is not None:
             where[row.item[0]] = revision, place
-    marks[current] = before, len(rows), count
+    marks[current] = Mark(before, start, len(rows), count, base)
     return chain
 
 
@@ -102,9 +131,8 @@ def _resumed(
     """
     if place[0] != place[1]:
         raise StoreDamagedError(f"row {place[1]} is missing")
-    if row.op == GOTO and 0 <= row.place < revision:
-        before = chain.root_at(row.place)
-        del chain.rows[chain.end_at(row.place) :]
+    if row.op == GOTO:
+        before = chain.root_at(row.place) if 0 <= row.place < revision else None
     if before is None:
         raise StoreDamagedError("it rests on what is damaged")
     return before

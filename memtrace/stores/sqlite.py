@@ -227,7 +227,13 @@ class SQLiteStore:
             if strange or missing:
                 self._suspect(connection)
         return Loaded(
-            last, whole, head, chain.rows, roots_of(chain), chain.stored, [*strange, *missing]
+            last,
+            whole,
+            head,
+            chain.leading(whole),
+            roots_of(chain),
+            chain.stored,
+            [*strange, *missing],
         )
 
     def heads(self, session: str, last: int) -> list[tuple[int, Head]]:
