@@ -147,7 +147,12 @@ def pass_rows(kind: str, talk: list[Message], passes: int, count: CountFunction)
     """One acting pass against tiktoken counting what it acts on."""
     counter = tiktoken_counter(count)
     snapshot = filled(talk, PASS_TOKENS, counter)
-    texts = [text for item in snapshot.state[-1][0] for text in _counted(item.content)]
+    texts = [
+        text
+        for received, _ in snapshot.state[-1]
+        for item in received
+        for text in _counted(item.content)
+    ]
     acting: list[tuple[float, float]] = []
     counting: list[tuple[float, float]] = []
     for turn in range(passes + 1):

@@ -90,7 +90,7 @@ def _whole(head: Head, name: str) -> int:
     return value
 
 
-_NOTHING: tuple[Any, ...] = (((), {}), ((), {}), (), (), ((), ()))
+_NOTHING: tuple[Any, ...] = (((), {}), ((), {}), (), (), ())
 """What each layer dumps when it holds nothing."""
 
 

@@ -7,7 +7,7 @@ Tokens are whole numbers; fractions (utilization, shares, rates) are floats wher
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
@@ -85,6 +85,20 @@ class Item:
     derived_from: tuple[str, ...] = ()
     key: str | None = None
     facts: Any = field(default=None, repr=False, compare=False)
+
+
+_ITEM_FIELDS = tuple(getattr(Item, name).__set__ for name in Item.__dataclass_fields__)
+
+
+def made_item(values: Iterable[Any]) -> Item:
+    """An item from the values of all its fields, in order: half the time of ``Item(...)``.
+
+    A session that is opened makes them by the ten thousand.
+    """
+    item = object.__new__(Item)
+    for fill, value in zip(_ITEM_FIELDS, values, strict=True):
+        fill(item, value)
+    return item
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import StoreDamagedError
 from ..layers import Change
-from ..values import Item, Layer
+from ..values import Item, Layer, made_item
 
 if TYPE_CHECKING:
     from ..stores import Head, Row, StoredItem
@@ -61,7 +61,7 @@ def replay(layers: Sequence[Any], journal: Journal, rows: Iterable[Row], head: H
                 journal.told(row.op, row.key, row.extra, row.place)
             elif row.op != "goto":
                 layer, apply = appliers[index]
-                item = None if stored is None else Item(stored[0], layer, *stored[1:])
+                item = None if stored is None else made_item((stored[0], layer, *stored[1:], None))
                 apply(row.op, row.place, row.key, item, row.extra)
     except Exception as error:  # whatever a change that makes no sense leads to
         raise StoreDamagedError(f"snapshot {head.id} cannot be made again: {error}") from error

@@ -11,6 +11,10 @@ from ..messages import facts
 from ..values import Item, Layer
 from .base import BaseLayer, Change, Tally, Wiring
 
+_Chunk = tuple[tuple[Item, ...], tuple["Item | None", ...]]
+_CHUNK = 256
+"""Places of a history that snapshots share: each takes only the last of them anew."""
+
 
 class History(BaseLayer):
     """Messages in order. Iterating yields messages; ``items`` yields their :class:`Item` forms.
@@ -37,6 +41,7 @@ class History(BaseLayer):
         self._shown: list[Item | None] = []
         self.user_turns = 0
         self._writes = 0
+        self._frozen: list[_Chunk] = []  # what snapshots share of both lists, from the beginning
 
     # --- reading ----------------------------------------------------------------------------
 
@@ -215,6 +220,7 @@ class History(BaseLayer):
 
     def _put(self, place: int, item: Item | None) -> None:
         self._writes += 1
+        self._thaw(place)
         before = self._shown[place]
         self._shown[place] = item
         if before is not None:
@@ -233,6 +239,7 @@ class History(BaseLayer):
 
     def _cut(self, length: int) -> None:
         self._writes += 1
+        self._thaw(length)
         for item in self._shown[length:]:
             if item is not None:
                 self._tally.leave(item.tokens)
@@ -289,19 +296,30 @@ class History(BaseLayer):
         return length
 
     def _dump(self, _copied: Callable[[Any], Any]) -> Any:
-        return tuple(self._received), tuple(self._shown)
+        for start in range(len(self._frozen) * _CHUNK, len(self._shown) - _CHUNK + 1, _CHUNK):
+            self._frozen.append(self._chunk(start, start + _CHUNK))
+        return *self._frozen, self._chunk(len(self._frozen) * _CHUNK, len(self._shown))
+
+    def _chunk(self, start: int, end: int) -> _Chunk:
+        return tuple(self._received[start:end]), tuple(self._shown[start:end])
+
+    def _thaw(self, place: int) -> None:
+        """What is from this place on is no longer what snapshots have of it."""
+        if place < len(self._frozen) * _CHUNK:
+            del self._frozen[place // _CHUNK :]
 
     def _load(self, state: Any, _copied: Callable[[Any], Any]) -> None:
-        received, shown = state
         self._cut(0)
-        self._received[:] = received
-        self._shown[:] = shown
-        for item in shown:
+        for received, shown in state:
+            self._received += received
+            self._shown += shown
+        for item in self._shown:
             if item is not None:
                 self._tally.tokens += item.tokens
                 self._tally.items += 1
 
     def _recount(self) -> None:
+        self._thaw(0)
         total = 0
         for place, item in enumerate(self._shown):
             if item is not None:

@@ -63,7 +63,6 @@ class Loaded(NamedTuple):
         whole: The revision that ``head`` and ``rows`` are of: the newest that is whole.
         head: The snapshot's.
         rows: All changes that lead to it, in order.
-        roots: Hash at the end of each revision that has rows, up to ``whole``.
         stored: Revision and place of the row by which each item came, by its id.
         missing: What newer snapshots would have held, in words; empty if ``whole`` is the latest.
     """
@@ -72,7 +71,6 @@ class Loaded(NamedTuple):
     whole: int
     head: Head
     rows: Sequence[Row]
-    roots: dict[int, bytes]
     stored: dict[str, tuple[int, int]]
     missing: Sequence[str]
 

@@ -24,7 +24,7 @@ def check(connection: sqlite3.Connection) -> Verification:
         last, strange = latest(connection, name, key)
         damages += [Damage(name, "session", text) for text in strange]
         chain = read(connection, key, last)
-        rows += sum(chain.counts.values())
+        rows += sum(chain.mark(revision).size for revision in chain.marks)
         damages += [Damage(name, f"snapshot {r}", text) for r, text in chain.damages.items()]
         after = last + 1
         for revision in (*revisions(connection, key, last), 0):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import StoreDamagedError
 from .rows import START, Head, Row, chained, decode_head, decode_row
@@ -53,25 +53,16 @@ class Chain:
     rows: list[Row] = field(default_factory=list)
     damages: dict[int, str] = field(default_factory=dict)
     stored: dict[str, tuple[int, int]] = field(default_factory=dict)
-    marks: dict[int, Mark] = field(default_factory=dict)
+    # Plain tuples with the fields of a mark: there may be as many as there are rows.
+    marks: dict[int, tuple[Any, ...]] = field(default_factory=dict)
 
-    @property
-    def roots(self) -> dict[int, bytes | None]:
-        """Hash at the end of each revision that has rows; None where one is damaged."""
-        return {revision: mark.root for revision, mark in self.marks.items()}
-
-    @property
-    def counts(self) -> dict[int, int]:
-        """How many rows each revision has."""
-        return {revision: mark.size for revision, mark in self.marks.items()}
-
-    def count_of(self, revision: int) -> int:
-        """How many rows a revision has."""
-        return self.marks.get(revision, _NOTHING).size
+    def mark(self, revision: int) -> Mark:
+        """What a revision has; all zero where it has no rows."""
+        return Mark(*self.marks.get(revision, _NOTHING))
 
     def root_at(self, revision: int) -> bytes | None:
         """Hash that a snapshot of this revision has as its root; None: it is damaged."""
-        return self.marks.get(self.marked(revision), _NOTHING).root
+        return self.mark(self.marked(revision)).root
 
     def marked(self, revision: int) -> int:
         """This revision, or the last before it that has rows; 0: there is none."""
@@ -81,12 +72,15 @@ class Chain:
 
     def leading(self, revision: int) -> list[Row]:
         """The changes that lead to a revision, in order."""
-        parts: list[Mark] = []
+        spans: list[list[int]] = []  # of rows, the last first
         at = self.marked(revision)
         while at:
-            parts.append(self.marks[at])
-            at = parts[-1].base
-        return [row for mark in reversed(parts) for row in self.rows[mark.start : mark.end]]
+            _, start, end, _, at = self.marks[at]
+            if spans and spans[-1][0] == end:
+                spans[-1][0] = start
+            else:
+                spans.append([start, end])
+        return [row for start, end in reversed(spans) for row in self.rows[start:end]]
 
 
 def follow(stored: Iterable[Stored]) -> Chain:
@@ -97,7 +91,7 @@ def follow(stored: Iterable[Stored]) -> Chain:
     current = count = start = base = 0
     for revision, place, payload, digest in stored:
         if revision != current:
-            marks[current] = Mark(before, start, len(rows), count, base)
+            marks[current] = before, start, len(rows), count, base
             base, current, count, start = current, revision, 0, len(rows)
         count += 1
         try:
@@ -117,7 +111,7 @@ def follow(stored: Iterable[Stored]) -> Chain:
         rows.append(row)
         if row.item is not None:
             where[row.item[0]] = revision, place
-    marks[current] = Mark(before, start, len(rows), count, base)
+    marks[current] = before, start, len(rows), count, base
     return chain
 
 
@@ -163,8 +157,8 @@ def read_head(chain: Chain, revision: int, stored: tuple[bytes, bytes] | None) -
     head = own_head(*stored)
     if head.root != root:
         raise StoreDamagedError("its rows, or its head, are not what was written")
-    if head.rows != chain.count_of(revision):
-        raise StoreDamagedError(f"it has {chain.count_of(revision)} rows of {head.rows}")
+    if head.rows != chain.mark(revision).size:
+        raise StoreDamagedError(f"it has {chain.mark(revision).size} rows of {head.rows}")
     return head
 
 

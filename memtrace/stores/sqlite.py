@@ -16,6 +16,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Literal
 
 from ..errors import StaleSessionError, StoreDamagedError, StoreError, StoreVersionError
@@ -26,7 +27,7 @@ from .reading import newest, own_head
 from .rows import START, Head, Row, chained, decode_row
 from .runs import COLUMNS, run_from
 from .schema import APPLICATION_ID, MIGRATIONS, VERSION
-from .statements import claim, head_of, key_of, latest, listed, put, read, revisions, roots_of
+from .statements import claim, head_of, key_of, latest, listed, put, read, revisions
 
 MEMORY = ":memory:"
 
@@ -39,6 +40,9 @@ _PAGE_BYTES = 8192
 
 _BUSY_S = 30.0
 """Seconds to wait for another process's transaction."""
+
+_AGAIN_S = 0.002
+"""Seconds between attempts where SQLite itself does not wait."""
 
 
 class SQLiteStore:
@@ -231,7 +235,6 @@ class SQLiteStore:
             whole,
             head,
             chain.leading(whole),
-            roots_of(chain),
             chain.stored,
             [*strange, *missing],
         )
@@ -375,14 +378,28 @@ def _set_up(connection: sqlite3.Connection, name: str, synchronous: str) -> None
     connection.execute("PRAGMA cell_size_check = ON")
     # Damage can make any column text, of any bytes: reading it is no error, its hash will be.
     connection.text_factory = lambda text: text.decode("utf-8", "replace")
-    version = _version(connection, name)
+    with _transaction(connection, "DEFERRED"):  # another process may be making it just now
+        version = _version(connection, name)
     if version == 0:
         connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
     if name != MEMORY:
-        connection.execute("PRAGMA journal_mode = WAL")
+        _use_wal(connection)
     connection.execute(f"PRAGMA synchronous = {synchronous}")
     if version < VERSION:
         _migrate(connection, name)
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Switch to a WAL: where processes do so at the same time, SQLite lets none of them wait."""
+    end = monotonic() + _BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or monotonic() > end:
+                raise
+            sleep(_AGAIN_S)
 
 
 def _version(connection: sqlite3.Connection, name: str) -> int:
@@ -411,8 +428,8 @@ def _migrate(connection: sqlite3.Connection, name: str) -> None:
 
 
 @contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
+def _transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[None]:
+    connection.execute(f"BEGIN {kind}")
     try:
         yield
         connection.execute("COMMIT")

@@ -200,7 +200,3 @@ def _damaged_pages() -> Iterator[None]:
     except sqlite3.DatabaseError as error:
         if type(error) is not sqlite3.DatabaseError:  # such as a full disk: no damage
             raise
-
-
-def roots_of(chain: Chain) -> dict[int, bytes]:
-    return {revision: root for revision, root in chain.roots.items() if root is not None}

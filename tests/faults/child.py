@@ -535,6 +535,16 @@ def checkpoint_often(store: str, names: list[str], times: int) -> None:
 
 
 @role
+def make_together(folder: str, mine: str, stores: int) -> None:
+    """Make store after store, each at the same moment as other processes do."""
+    for number in range(stores):
+        session = opened(mine, f"{folder}/{number}.db")
+        step(session, 1)
+        snapshot(session, "first")
+        session.journal.store.close()
+
+
+@role
 def compete(store: str, name: str, mine: str, wins: int) -> None:
     """Checkpoint a session that others checkpoint too; what is refused is done anew."""
     won = stale = 0

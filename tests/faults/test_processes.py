@@ -12,7 +12,7 @@ from faults import many
 from memtrace import Session, verify
 from memtrace.stores import open_store
 
-CHECKPOINTS, WINS, FORKS = many(400, 100), many(200, 25), many(40, 6)
+CHECKPOINTS, WINS, FORKS, MADE = many(400, 100), many(200, 25), many(40, 6), many(300, 40)
 
 
 def test_four_processes_on_one_file_never_lock_each_other_out(nursery: Any, tmp_path: Path) -> None:
@@ -36,6 +36,22 @@ def test_four_processes_on_one_file_never_lock_each_other_out(nursery: Any, tmp_
     assert (found.ok, found.sessions, found.snapshots) == (True, 12, 12 * CHECKPOINTS)
     print(f"4 processes, {12 * CHECKPOINTS} checkpoints, no lock error")
     open_store(store).close()
+
+
+def test_a_store_can_be_made_by_four_processes_at_once(nursery: Any, tmp_path: Path) -> None:
+    """Four processes open a file that is not there yet: it is made once, and each one's to use."""
+    jobs = [
+        nursery.start("make_together", folder=str(tmp_path), mine=mine, stores=MADE)
+        for mine in "abcd"
+    ]
+    for job in jobs:
+        job.result()
+    for number in range(MADE):
+        store = open_store(tmp_path / f"{number}.db")
+        assert sorted(store.sessions()) == ["a", "b", "c", "d"]
+        assert verify(store).ok
+        store.close()
+    print(f"{MADE} stores made")
 
 
 def test_of_two_processes_on_one_session_one_wins_each_revision(
