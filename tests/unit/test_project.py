@@ -13,7 +13,8 @@ import pytest
 from memtrace import _version
 
 DISTRIBUTION = "memtrace-otel"
-EXTRAS = {"all", "cli", "dev", "fast", "otlp", "test"}
+FRAMEWORKS = {"anthropic", "langchain", "openai", "openai-agents", "pydantic-ai"}
+EXTRAS = {"all", "cli", "dev", "fast", "otlp", "test", *FRAMEWORKS}
 
 
 def project_files(root: Path) -> list[Path]:
