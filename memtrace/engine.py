@@ -43,6 +43,9 @@ class Measured(Protocol):
 
     budget: TokenBudget
     record: Record
+    run_rows: Any
+    journal: Any
+    durable: bool
 
     def open_run(self) -> tuple[int, LayerTokens, int, bool]: ...
     def close_run(self, run_id: int) -> tuple[LayerTokens, int, bool]: ...
@@ -310,8 +313,24 @@ class Run:
                 spec.series if error is None else spec.series_of(error),
                 span if recording else None,
             )
-            if isinstance(memory, Memory) and self.run_id is not None and not self._collected:
-                self._log(memory, ended_ns, error)
+            if after is not None and memory is not None and memory.run_rows is not None:
+                # What is at hand: a row of the run log is made of it when it is read or written.
+                record, failed = memory.record, None if error is None else spans.error_type(error)
+                memory.run_rows.append(
+                    (
+                        self.run_id,
+                        spec,
+                        self._started_ns,
+                        ended_ns,
+                        failed,
+                        memory.budget,
+                        self._before,
+                        after,
+                        record.take_reports() if record.unlogged else (),
+                    )
+                )
+                if memory.durable and not self._collected:
+                    memory.journal.log(ended_ns / 1e9)
         except Exception as failed:
             spans.failure("report", failed)
         finally:
@@ -323,22 +342,6 @@ class Run:
                     span.end(ended_ns)
                 except Exception as failed:  # a span processor of the application's
                     spans.failure("span processor", failed)
-
-    def _log(self, memory: Memory, ended_ns: int, error: BaseException | None) -> None:
-        """Put a row into the session's run log."""
-        memory.log_run(
-            (
-                self.run_id,
-                self._spec.kind,
-                self._spec.name,
-                self._started_ns / 1e9,
-                (ended_ns - self._started_ns) / 1e9,
-                None if error is None else spans.error_type(error),
-                memory.budget.total,
-                self._before,
-                self._after,
-            )
-        )
 
     def _described(self) -> dict[str, Any]:
         """What the run says on its span."""

@@ -146,6 +146,7 @@ class Memory:
         self.journal = _journal(self.id, self.lock, store)
         self.journal.released = self._release
         self.durable = self.journal.durable
+        self.run_rows = self.journal.run_rows
         self._shift = 0.0
         self._closed = False
         self._open_runs: set[int] = set()
@@ -250,13 +251,6 @@ class Memory:
             for layer in self.layers:
                 layer._recount()
             return self.profile()
-
-    def log_run(self, run: tuple[Any, ...]) -> None:
-        """Take in a row for the run log: what :class:`LoggedRun` has, but for the reports.
-
-        Takes no lock, for it is on the path of every call.
-        """
-        self.journal.log((*run, self.record.take_reports()))
 
     # --- runs -------------------------------------------------------------------------------
 

@@ -45,6 +45,7 @@ class Record:
         originals: What was replaced or dropped, by id.
         snapshots: The last ones, oldest first.
         reports: What actions did lately, oldest first.
+        unlogged: Reports that are in no row of the run log yet, oldest first.
         alerts: What fired lately, oldest first.
         crossed: Names of the thresholds that are crossed now.
         cleanups: How many cleanups this session had.
@@ -59,7 +60,7 @@ class Record:
         self.originals: dict[str, Item] = {}
         self.snapshots: deque[Snapshot] = deque(maxlen=policy.keep_snapshots)
         self.reports: deque[ActionReport] = deque(maxlen=100)
-        self._unlogged: deque[ActionReport] = deque(maxlen=100)
+        self.unlogged: deque[ActionReport] = deque(maxlen=100)
         self.alerts: deque[Alert] = deque(maxlen=100)
         self.crossed: frozenset[str] = frozenset()
         self.cleanups = 0
@@ -89,14 +90,14 @@ class Record:
         self.restless = self.restless or report.action != "snapshot"
         self.reports.append(report)
         if report.action != "snapshot" or report.outcome != "effective":
-            self._unlogged.append(report)  # that a checkpoint took one is what makes its row
+            self.unlogged.append(report)  # that a checkpoint took one is what makes its row
 
     def take_reports(self) -> tuple[ActionReport, ...]:
         """Reports of the run that ends now, for the run log."""
-        if not self._unlogged:
+        if not self.unlogged:
             return ()
-        reports = tuple(self._unlogged)
-        self._unlogged.clear()
+        reports = tuple(self.unlogged)
+        self.unlogged.clear()
         return reports
 
     def cleaned(self) -> None:

@@ -50,6 +50,8 @@ class Watched:
     """One call's list, measured before and after."""
 
     id = None
+    run_rows = journal = None
+    durable = False
 
     def __init__(self, watch: Watch, messages: Sequence[Any]) -> None:
         self._watch = watch

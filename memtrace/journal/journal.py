@@ -74,6 +74,8 @@ class Journal:
         revision: The latest revision of the session that is stored and known here; 0: none.
         where: Revision and place of the row by which each stored item came, by its id.
         loops: Loops over steps, by name.
+        run_rows: What rows of the run log that wait are made of, oldest first: the last 1,000
+            where no durable store takes them, the last 10,000 where that fails.
     """
 
     def __init__(
@@ -96,7 +98,9 @@ class Journal:
         self._coming: dict[str, tuple[int, int]] = {}
         self._exact: list[str] = []
         self._loops: set[str] = set()
-        self._runs: deque[tuple[Any, ...]] = deque(maxlen=10 * KEPT_RUNS if durable else KEPT_RUNS)
+        self.run_rows: deque[tuple[Any, ...]] = deque(
+            maxlen=10 * KEPT_RUNS if durable else KEPT_RUNS
+        )
         self._logging: Ticket | None = None
         self._last: Ticket | None = None
         self.revision = 0
@@ -145,24 +149,20 @@ class Journal:
         self._changes = None
         self.loops = {}
 
-    def log(self, run: tuple[Any, ...]) -> None:
-        """Take in a row for the run log: the fields of a :class:`LoggedRun`, in order.
-
-        Where there is no durable store the last 1,000 are kept here, and where that fails the
-        last 10,000.
-        """
-        self._runs.append(run)
-        if self.durable and (len(self._runs) >= _RUNS or run[3] - self._logged_at > _RUNS_S):
-            self._logged_at = run[3]
-            failed = self._logging.error if self._logging is not None else None
-            with self._lock:
-                self._logging = self.write(None)
-            if failed is not None:
-                spans.failure("run log", failed)
+    def log(self, now: float) -> None:
+        """A row was put into the run log: have it written, if that was not done lately."""
+        if len(self.run_rows) < _RUNS and now - self._logged_at < _RUNS_S:
+            return
+        self._logged_at = now
+        failed = self._logging.error if self._logging is not None else None
+        with self._lock:
+            self._logging = self.write(None)
+        if failed is not None:
+            spans.failure("run log", failed)
 
     def waiting_runs(self) -> tuple[LoggedRun, ...]:
         """The run log's rows that are not written yet, oldest first."""
-        return tuple(LoggedRun(*run) for run in tuple(self._runs))
+        return tuple(map(_row, tuple(self.run_rows)))
 
     def step(self, op: str, name: str, extra: Any = None) -> None:
         """A loop over steps begins after so many of them, is a step further, or ends."""
@@ -280,8 +280,8 @@ class Journal:
             self._drop_runs(runs)
 
     def _drop_runs(self, count: int) -> None:
-        for _ in range(min(count, len(self._runs))):
-            self._runs.popleft()
+        for _ in range(min(count, len(self.run_rows))):
+            self.run_rows.popleft()
 
     # --- going back -------------------------------------------------------------------------
 
@@ -345,6 +345,24 @@ class _Write:
             self.source.logged(self._runs)
         else:
             self.source.written(self._taken, self._changes, self._runs, root)
+
+
+def _row(waiting: tuple[Any, ...]) -> LoggedRun:
+    """A row of the run log, of what the engine put in its place."""
+    run_id, spec, started_ns, ended_ns, error, budget, before, after, reports = waiting
+    took_s = (ended_ns - started_ns) / 1e9
+    return LoggedRun(
+        run_id,
+        spec.kind,
+        spec.name,
+        started_ns / 1e9,
+        took_s,
+        error,
+        budget.total,
+        before,
+        after,
+        reports,
+    )
 
 
 def _head(taken: Taken, rows: int) -> Callable[[bytes], bytes]:
