@@ -124,7 +124,8 @@ def enter_checkpoint(
     if policy.acts:
         if memory.active_contexts.due or memory.cache.overdue:
             cleanup_expired_items(memory, tell=tell)
-        if policy.lines(memory.budget).pressed(memory.measure()):
+        lines = memory.lines if policy is memory.policy else policy.lines(memory.budget)
+        if lines.pressed(memory.read_tokens()):  # measured as the snapshot was taken
             relieve(memory, policy, tell)
     return taken[0]
 

@@ -34,7 +34,7 @@ from .values import (
 )
 
 if TYPE_CHECKING:
-    from .stores import Verification
+    from .stores import Ticket, Verification
 
 H = TypeVar("H", bound=Callable[[Event], Any])
 
@@ -284,9 +284,7 @@ class Session(Memory):
         """
         stored: list[LoggedRun] = []
         if self.durable:
-            with self.lock:
-                ticket = self.journal.write(None)
-            ticket.result()
+            self._logged().result()
             stored = self.journal.store.runs(self.id)
         return RunLog([*stored, *self.journal.waiting_runs()])
 
@@ -347,8 +345,14 @@ class Session(Memory):
         if self.durable and not self._closed:
             consolidate_memory(self)
             create_memory_snapshot(self, "close")
+            self._logged().result()
         self._closed = True
         self._dismiss()
+
+    def _logged(self) -> Ticket:
+        """Have the run log's rows that wait written."""
+        with self.lock:
+            return self.journal.write(None)
 
     async def aclose(self) -> None:
         """The same as :meth:`close`, with the work off the event loop."""

@@ -27,8 +27,12 @@ PLAIN = (dict, list, str, int, float, bool, bytes, type(None))
 KEPT_RUNS = 1000
 """Rows of the run log that are kept where no durable store takes them."""
 
-_RUNS, _RUNS_S = 64, 1.0
+_RUNS, _RUNS_S = 64, 5.0
 """Rows of the run log, and seconds, after which they are written without a checkpoint."""
+
+_ALONG, _ALONG_S = 16, 1.0
+"""Rows of the run log, and seconds, after which they go along with one: it touches fewer pages
+without them."""
 
 
 class Taken(NamedTuple):
@@ -202,10 +206,14 @@ class Journal:
 
         ticket = Ticket()
         mark = self._taken + self.waiting
-        write = _Write(self, taken, mark, ticket)
+        runs = taken is None or (
+            len(self.run_rows) >= _ALONG or taken.created_at - self._logged_at > _ALONG_S
+        )
+        write = _Write(self, taken, mark, ticket, runs)
         if taken is not None:
-            self._logged_at = taken.created_at  # what waits of the run log goes along
             self._last = ticket
+            if runs:
+                self._logged_at = taken.created_at
             self._came[taken.id] = {
                 name: replace(loop, done=list(loop.done)) for name, loop in self.loops.items()
             }
@@ -221,14 +229,14 @@ class Journal:
             except Exception:
                 return
 
-    def prepare(self, taken: Taken | None, mark: int) -> tuple[Written, int, int]:
+    def prepare(self, taken: Taken | None, mark: int, logs: bool) -> tuple[Written, int, int]:
         """What a write consists of, and how many changes and runs it takes."""
         from ..stores import Written
         from ..stores.rows import Row, encode
 
         with self._lock:
             changes = (self._changes or [])[: max(0, mark - self._taken)] if taken else []
-            runs = self.waiting_runs() if self.durable else ()
+            runs = self.waiting_runs() if self.durable and logs else ()
             revision, rests_on, root = self.revision, self._rests_on, self._root
         rows: list[bytes] = []
         if taken is not None and rests_on != revision:
@@ -326,18 +334,23 @@ class Journal:
 class _Write:
     """One write of a session, as its store sees it."""
 
-    __slots__ = ("_changes", "_mark", "_runs", "_taken", "session", "source", "ticket")
+    __slots__ = ("_changes", "_logs", "_mark", "_runs", "_taken", "session", "source", "ticket")
 
-    def __init__(self, journal: Journal, taken: Taken | None, mark: int, ticket: Ticket) -> None:
+    def __init__(
+        self, journal: Journal, taken: Taken | None, mark: int, ticket: Ticket, logs: bool
+    ) -> None:
         self.session = journal._session
         self.source: Any = journal
         self.ticket = ticket
         self._taken = taken
         self._mark = mark
+        self._logs = logs
 
     def prepare(self) -> Written:
         written: Written
-        written, self._changes, self._runs = self.source.prepare(self._taken, self._mark)
+        written, self._changes, self._runs = self.source.prepare(
+            self._taken, self._mark, self._logs
+        )
         return written
 
     def done(self, root: bytes) -> None:
