@@ -19,7 +19,8 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from ..session import Session
-from ._clients import Form, manage
+from ._calls import Form
+from ._clients import manage
 from ._versions import require
 
 require("anthropic", "anthropic", "0.60")

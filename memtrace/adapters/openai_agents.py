@@ -23,13 +23,14 @@ from opentelemetry.context import attach, detach
 
 from .. import config
 from ..actions import create_memory_snapshot
-from ..engine import Run, Spec, begin
+from ..engine import Run
 from ..errors import StaleSessionError, StoreError
 from ..instrument import managed_agent
 from ..messages.compact import compact_json
 from ..session import Session
 from ..steps import finish, prepare
-from ..telemetry import names, spans
+from ..telemetry import spans
+from ._fitting import afit, aside, open_run, pin
 from ._versions import require
 
 require("openai-agents", "openai-agents", "0.24")
@@ -62,7 +63,7 @@ class MemtraceSession:
         self.session_id = session.id
         self.session_settings = session_settings
         self._session = session
-        self._stored = len(session.history._received)
+        self._stored = len(session.history.received)
 
     async def get_items(self, limit: int | None = None) -> list[Any]:
         """The latest items, oldest first; None: all, or as many as the settings say."""
@@ -87,7 +88,7 @@ class MemtraceSession:
 
     def _items(self) -> list[Any]:
         with self._session.lock:
-            received = self._session.history._received
+            received = self._session.history.received
             self._stored = min(self._stored, len(received))
             return [item.content for item in received[: self._stored]]
 
@@ -95,7 +96,7 @@ class MemtraceSession:
         history = self._session.history
         with self._session.lock:
             self._items()  # in case that somebody made the history shorter
-            waiting = [item.content for item in history._received[self._stored :]]
+            waiting = [item.content for item in history.received[self._stored :]]
             for place in range(len(waiting) + 1):
                 there = waiting[place : place + len(items)]
                 if there == items[: len(there)]:
@@ -121,7 +122,7 @@ class MemtraceSession:
         """Whether a list goes on from what is stored, so that the history may adopt it."""
         with self._session.lock:
             self._items()
-            return self._session.history._common_prefix(items) >= self._stored
+            return self._session.history.common_prefix(items) >= self._stored
 
 
 class InputFilter:
@@ -157,22 +158,15 @@ class InputFilter:
 
     async def _fit(self, agent: Any, items: list[Any], instructions: Any) -> list[Any]:
         memory = self._memory(agent, items)
-        pinned = _pin(memory, "system", instructions) + _pin(memory, "tools", _schemas(agent))
-        history = memory.history
-        await asyncio.to_thread(history.sync, items)
-        await memory.amessages()
-        with memory.lock:
-            # Another conversation may have come in between: what is sent is always this one.
-            history.sync(items)
-            received = zip(history._received, items, strict=False)
-            own = {id(held.content): item for held, item in received}
-            view = [own.get(id(message), message) for message in history.messages()]
-            tokens = history.tokens + pinned
+        pinned = pin(memory, "openai-agents", system=instructions, tools=_schemas(agent))
+        view = await afit(memory, items)
+        if view is None:
+            return items
         if memory is self.session:
-            self.sent_tokens = tokens
+            self.sent_tokens = view.tokens + pinned
         elif agent is not self.agent:
-            self.session.agent(_name(agent)).state = view
-        return view
+            self.session.agent(_name(agent)).state = view.messages
+        return view.messages
 
     def _memory(self, agent: Any, items: list[Any]) -> Session:
         session, main = self.session, self.agent is None or self.agent is agent
@@ -180,10 +174,11 @@ class InputFilter:
             return session
         key = (_name(agent), compact_json(items[:1]).text)
         if key not in self._aside:
-            total = session.token_budget
-            free = total if main else max(total - sum(session.measure()), total // 4)
-            self._aside[key] = Session(
-                token_budget=free, policy=session.policy, counter=session.counter
+            # A conversation in the session's stead has the whole of its budget.
+            self._aside[key] = (
+                Session(token_budget=session.budget, policy=session.policy, counter=session.counter)
+                if main
+                else aside(session)
             )
         return self._aside[key]
 
@@ -265,9 +260,7 @@ class Managed:
         fit, options = self._options(options)
         if not config.current.enabled:
             return Runner.run_streamed(starting_agent, input, **options)
-        label = _name(starting_agent)
-        about = {names.OPERATION_NAME: names.INVOKE_AGENT, names.AGENT_NAME: label}
-        run = begin(Spec("agent", label, "own", about), self.session, asynchronous=True)
+        run = open_run(self.session, _name(starting_agent), asynchronous=True)
         token = attach(run.context)
         try:
             result = Runner.run_streamed(starting_agent, input, **options)
@@ -321,18 +314,6 @@ async def _followed(run: Run, result: Any, task: asyncio.Task[Any], fit: InputFi
 
 def _name(agent: Any) -> str:
     return str(getattr(agent, "name", "") or "agent")
-
-
-def _pin(memory: Session, kind: str, value: Any) -> int:
-    """Count what is sent besides the items, anew only where it changed; its tokens."""
-    key = f"openai-agents:{kind}"
-    held = memory.active_contexts.get(key)
-    if value and (held is None or held.content != value):
-        held = memory.active_contexts.add(value, key=key, kind=kind)
-    elif held is not None and not value:
-        memory.active_contexts.remove(key)
-        held = None
-    return held.tokens if held is not None else 0
 
 
 _TOLD = {

@@ -16,7 +16,6 @@ has the same session keeps a conversation of its own, within what the session le
 
 from __future__ import annotations
 
-import asyncio
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -30,6 +29,7 @@ from ..messages import facts, texts
 from ..session import Session
 from ..telemetry import spans
 from ..values import Item
+from ._fitting import afit, aside, pin
 from ._versions import require
 
 require("pydantic-ai-slim", "pydantic-ai", "2.68", "3")
@@ -74,9 +74,7 @@ class MemtraceCapability(AbstractCapability[Any]):
 
         With a durable session that is opened again, what was said before the process began.
         """
-        with self.session.lock:
-            held = [item.content for item in self.session.history._received]
-        return [_typed(message) for message in held]
+        return [_typed(item.content) for item in self.session.history.received]
 
     def get_ordering(self) -> Any:
         """Within all others: what they make of a request is what has to fit."""
@@ -94,11 +92,7 @@ class MemtraceCapability(AbstractCapability[Any]):
         outer = _around.get()
         nested = any(session is self.session for session in outer)
         if nested:
-            total = self.session.token_budget
-            free = max(total - sum(self.session.measure()), total // 4)
-            self._memory = Session(
-                token_budget=free, policy=self.session.policy, counter=self.session.counter
-            )
+            self._memory = aside(self.session)
 
         async def whole() -> Any:
             return await handler()
@@ -141,47 +135,29 @@ class MemtraceCapability(AbstractCapability[Any]):
         messages = list(request_context.messages)
         parameters = request_context.model_request_parameters
         said = "\n\n".join(part.content for part in parameters.instruction_parts or ())
-        _pin(memory, "system", said or None)
-        _pin(memory, "tools", _schemas(parameters))
-        history = memory.history
-        await asyncio.to_thread(history.sync, messages)
-        await memory.amessages()
-        with memory.lock:
-            # Another run may have come in between: what is sent is always this one's.
-            history.sync(messages)
-            received = zip(history._received, messages, strict=False)
-            own = {id(held.content): message for held, message in received}
-            view = [own.get(id(item.content)) or _framework(item) for item in history.items]
-            self._sent_tokens = history.tokens + sum(
-                item.tokens
-                for item in memory.active_contexts.items
-                if item.kind in ("system", "tools")
-            )
+        pinned = pin(memory, "pydantic-ai", system=said, tools=_schemas(parameters))
+        fitted = await afit(memory, messages)
+        if fitted is None:
+            return messages
+        self._sent_tokens = fitted.tokens + pinned
+        ours = {id(message) for message in messages}
+        view = [
+            message if id(message) in ours else _framework(item)
+            for message, item in zip(fitted.messages, fitted.items, strict=True)
+        ]
         if self._memory is not None and ctx.agent is not None:
             name = ctx.agent.name or "agent"
             self.session.agent(name).state = [text for m in view for text in _said(m)]
         return view
 
 
-def _pin(memory: Session, kind: str, value: Any) -> None:
-    """Count what is sent besides the messages, anew only when it changed."""
-    key = f"pydantic-ai:{kind}"
-    held = memory.active_contexts.get(key)
-    if value is None:
-        if held is not None:
-            memory.active_contexts.remove(key)
-    elif held is None or held.content != value:
-        memory.active_contexts.add(value, key=key, kind=kind)
-
-
-def _schemas(parameters: Any) -> list[dict[str, Any]] | None:
+def _schemas(parameters: Any) -> list[dict[str, Any]]:
     """What a model is told of the tools."""
-    told = [
+    return [
         {"name": tool.name, "description": tool.description, "parameters": schema}
         for tool in (*parameters.function_tools, *parameters.output_tools)
         for schema in (tool.parameters_json_schema,)
     ]
-    return told or None
 
 
 def _framework(item: Item) -> Any:

@@ -96,6 +96,37 @@ class Contexts(BaseLayer):
             self._insert(item)
         return item
 
+    def sync(self, content: Any, *, key: str, kind: str = "document") -> Item | None:
+        """Hold what a caller sends whole each turn; counted anew only where it changed.
+
+        Args:
+            content: As in :meth:`add`; None or empty: nothing is held under the key any more.
+            key: The name it has from turn to turn.
+            kind: As in :meth:`add`.
+
+        Returns:
+            The item held; None: nothing.
+
+        >>> from memtrace import Session
+        >>> contexts = Session().active_contexts
+        >>> first = contexts.sync("You are kind.", key="prompt", kind="system")
+        >>> contexts.sync("You are kind.", key="prompt", kind="system") is first
+        True
+        """
+        held = self.get(key)
+        if not content:
+            if held is not None:
+                self.remove(key)
+            return None
+        # What had a secret in it is compared as it was stored.
+        if (
+            held is not None
+            and held.kind == kind
+            and (held.content == content or held.content == self._wiring.stored(content))
+        ):
+            return held
+        return self.add(content, key=key, kind=kind)
+
     def get(self, key: str) -> Item | None:
         """The item under a key or an id; None where there is none."""
         with self._lock:

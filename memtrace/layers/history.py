@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import ConfigurationError
 from ..messages import facts
@@ -14,6 +14,20 @@ from .base import BaseLayer, Change, Tally, Wiring
 _Chunk = tuple[tuple[Item, ...], tuple["Item | None", ...]]
 _CHUNK = 256
 """Places of a history that snapshots share: each takes only the last of them anew."""
+
+
+class View(NamedTuple):
+    """What stands for a list of messages that the history adopted.
+
+    Attributes:
+        messages: To be sent: the list's own objects, except where a shorter form stands.
+        items: The item of each.
+        tokens: Of all of them.
+    """
+
+    messages: list[Any]
+    items: list[Item]
+    tokens: int
 
 
 class History(BaseLayer):
@@ -61,6 +75,44 @@ class History(BaseLayer):
         """The messages of the view, in order, in a new list."""
         with self._lock:
             return [item.content for item in self._shown if item is not None]
+
+    @property
+    def received(self) -> tuple[Item, ...]:
+        """The messages as they were received, in order, whatever stands for them in the view."""
+        with self._lock:
+            return tuple(self._received)
+
+    def view_of(self, messages: Sequence[Any]) -> View | None:
+        """What stands for a list that was adopted by :meth:`sync`, in one step.
+
+        Returns:
+            None: what the history holds is not this list (any more): another one was adopted
+            since.
+
+        >>> from memtrace import Session
+        >>> history = Session().history
+        >>> turn = [{"role": "user", "content": "one"}]
+        >>> history.sync(turn)
+        >>> history.view_of(turn).messages == turn, history.view_of([]) is None
+        (True, True)
+        """
+        with self._lock:
+            if len(messages) != len(self._received):
+                return None
+            if self._common_prefix(messages) != len(messages):
+                return None
+            view = View([], [], self._tally.tokens)
+            for mine, received, shown in zip(messages, self._received, self._shown, strict=True):
+                if shown is not None:
+                    # An equal object is not the same one: a framework knows its own.
+                    view.messages.append(mine if shown is received else shown.content)
+                    view.items.append(shown)
+            return view
+
+    def common_prefix(self, messages: Sequence[Any]) -> int:
+        """How many messages, from the first on, are those that the history received."""
+        with self._lock:
+            return self._common_prefix(messages)
 
     # --- writing ----------------------------------------------------------------------------
 

@@ -459,7 +459,7 @@ def test_an_agent_in_a_tool_shares_the_session(asynchronous: bool, parallel: int
     helpers = captured.spans_named("invoke_agent helper")
     assert len(helpers) == 6
     assert {span.parent_id for span in helpers} == {lead_span.span_id}
-    assert {item.key for item in session.active_contexts.items} == {"lead/tools"}
+    assert {item.key for item in session.active_contexts.items} == {"lead:tools"}
 
 
 # --- where memtrace fails -------------------------------------------------------------------------
