@@ -209,10 +209,8 @@ class Session(Memory):
         """An item as it was received or made: held here, or in the store."""
         with self.lock:
             item = self.record.originals.get(item_id) or self._held(item_id)
-            where = self.journal.where.get(item_id)
-        if item is None and where is not None:
-            stored = self.journal.store.row(self.id, *where).item
-            item = None if stored is None else item_of(stored, Layer.CONVERSATION_HISTORY)
+        if item is None and (row := self.journal.stored(item_id)) is not None:
+            item = None if row.item is None else item_of(row.item, Layer.CONVERSATION_HISTORY)
         if item is None:
             raise KeyError(f"no item {item_id!r} in session {self.id!r}")
         return item

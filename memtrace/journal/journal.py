@@ -19,7 +19,7 @@ from ..values import LAYERS, Item, Layer, LoggedRun
 from .rows import STEPS, row_of
 
 if TYPE_CHECKING:
-    from ..stores import Loaded, Store, Ticket, Written
+    from ..stores import Loaded, Row, Store, Ticket, Written
 
 PLAIN = (dict, list, str, int, float, bool, bytes, type(None))
 """Types that come back from a store as they were."""
@@ -76,7 +76,6 @@ class Journal:
     Attributes:
         durable: Whether the store outlives the process.
         revision: The latest revision of the session that is stored and known here; 0: none.
-        where: Revision and place of the row by which each stored item came, by its id.
         loops: Loops over steps, by name.
         run_rows: What rows of the run log that wait are made of, oldest first: the last 1,000
             where no durable store takes them, the last 10,000 where that fails.
@@ -108,7 +107,10 @@ class Journal:
         self._logging: Ticket | None = None
         self._last: Ticket | None = None
         self.revision = 0
-        self.where: dict[str, tuple[int, int]] = {}
+        # Revision and place of the row by which each stored item came, by its id: of what was
+        # there already only once it is asked for.
+        self._places: dict[str, tuple[int, int]] = {}
+        self._unread = False
         self.loops: dict[str, Loop] = {}
         self.released: Callable[[Iterable[str]], None] = lambda ids: None
 
@@ -277,7 +279,7 @@ class Journal:
             self._rests_on = self.revision
             self._root = root
             self._roots[taken.id] = self.revision, root
-            self.where.update(self._coming)
+            self._places.update(self._coming)
             for name in self._loops & self.loops.keys():
                 self.loops[name].revision = self.revision
             self.released(self._exact)
@@ -290,6 +292,26 @@ class Journal:
     def _drop_runs(self, count: int) -> None:
         for _ in range(min(count, len(self.run_rows))):
             self.run_rows.popleft()
+
+    # --- finding ----------------------------------------------------------------------------
+
+    def stored(self, item_id: str) -> Row | None:
+        """The row by which an item came to the store; None: it is not there.
+
+        Not under the session's lock: the store is read.
+
+        Raises:
+            StoreError: It cannot be read.
+        """
+        with self._lock:
+            place, unread = self._places.get(item_id), self._unread
+        if place is None and unread:
+            told = self.store.places(self._session)
+            with self._lock:
+                self._places = {**told, **self._places}
+                self._unread = False
+                place = self._places.get(item_id)
+        return None if place is None else self.store.row(self._session, *place)
 
     # --- going back -------------------------------------------------------------------------
 
@@ -327,7 +349,7 @@ class Journal:
         self._rests_on = loaded.whole
         self._root = loaded.head.root
         self._roots[loaded.head.id] = loaded.whole, loaded.head.root
-        self.where = {**self.where, **loaded.stored}
+        self._unread = True
         self._changes = []
 
 

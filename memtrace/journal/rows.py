@@ -44,7 +44,7 @@ def row_of(change: Change, revision: int) -> Row:
 
 def item_of(stored: StoredItem, layer: Layer) -> Item:
     """An item as it was stored."""
-    return Item(stored[0], layer, *stored[1:])
+    return made_item((stored[0], layer, *stored[1:], None))
 
 
 def replay(layers: Sequence[Any], journal: Journal, rows: Iterable[Row], head: Head) -> None:
@@ -61,7 +61,6 @@ def replay(layers: Sequence[Any], journal: Journal, rows: Iterable[Row], head: H
                 journal.told(row.op, row.key, row.extra, row.place)
             elif row.op != "goto":
                 layer, apply = appliers[index]
-                item = None if stored is None else made_item((stored[0], layer, *stored[1:], None))
-                apply(row.op, row.place, row.key, item, row.extra)
+                apply(row.op, row.place, row.key, stored and item_of(stored, layer), row.extra)
     except Exception as error:  # whatever a change that makes no sense leads to
         raise StoreDamagedError(f"snapshot {head.id} cannot be made again: {error}") from error

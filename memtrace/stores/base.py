@@ -63,7 +63,6 @@ class Loaded(NamedTuple):
         whole: The revision that ``head`` and ``rows`` are of: the newest that is whole.
         head: The snapshot's.
         rows: All changes that lead to it, in order.
-        stored: Revision and place of the row by which each item came, by its id.
         missing: What newer snapshots would have held, in words; empty if ``whole`` is the latest.
     """
 
@@ -71,7 +70,6 @@ class Loaded(NamedTuple):
     whole: int
     head: Head
     rows: Sequence[Row]
-    stored: dict[str, tuple[int, int]]
     missing: Sequence[str]
 
 
@@ -149,6 +147,9 @@ class Store(Protocol):
         Raises:
             StoreDamagedError: It is not there, or is not what was written.
         """
+
+    def places(self, session: str) -> dict[str, tuple[int, int]]:
+        """Revision and place of the row by which each item of a session came, by its id."""
 
     def copy(self, session: str, to: str, upto: int) -> None:
         """A new session that holds what another held at a revision, its originals too."""

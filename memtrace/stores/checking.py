@@ -55,12 +55,13 @@ def _integrity(connection: sqlite3.Connection) -> list[str]:
 
 def _references(chain: Chain, name: str) -> list[Damage]:
     """Items that stand for others which the log does not have."""
+    there = {row.item[0] for row in chain.rows if row.item is not None}
     return [
         Damage(name, f"item {row.item[0]}", f"it stands for {source}, which is not there")
         for row in chain.rows
         if row.item is not None
         for source in row.item[11]
-        if source not in chain.stored
+        if source not in there
     ]
 
 

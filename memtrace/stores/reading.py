@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 
 from ..errors import StoreDamagedError
-from .rows import START, Head, Row, chained, decode_head, decode_row
+from .rows import BROKEN, ROW, START, Head, Row, chained, decode_head, unreadable
 
 GOTO = "goto"
 """Operation of a row that goes back: what follows rests on an earlier revision, named as its
@@ -16,6 +16,9 @@ place."""
 
 Stored = tuple[int, int, bytes, bytes]
 """A row as it is stored: revision, place in it, payload, hash."""
+
+Places = dict[str, tuple[int, int]]
+"""Revision and place of the row by which each item came, by its id."""
 
 
 class Mark(NamedTuple):
@@ -46,13 +49,11 @@ class Chain:
     Attributes:
         rows: All changes that are whole, those that were undone among them, in order.
         damages: Where rows are not what was written, and why, by revision.
-        stored: Revision and place of the row by which each item came, by its id.
         marks: What each revision that has rows has.
     """
 
     rows: list[Row] = field(default_factory=list)
     damages: dict[int, str] = field(default_factory=dict)
-    stored: dict[str, tuple[int, int]] = field(default_factory=dict)
     # Plain tuples with the fields of a mark: there may be as many as there are rows.
     marks: dict[int, tuple[Any, ...]] = field(default_factory=dict)
 
@@ -83,10 +84,15 @@ class Chain:
         return [row for start, end in reversed(spans) for row in self.rows[start:end]]
 
 
-def follow(stored: Iterable[Stored]) -> Chain:
-    """Read the rows of a session's log in order, heads left out. What is damaged is noted."""
+def follow(stored: Iterable[Stored], places: Places | None = None) -> Chain:
+    """Read the rows of a session's log in order, heads left out. What is damaged is noted.
+
+    Args:
+        stored: The rows.
+        places: Takes in where each item came, if given.
+    """
     chain = Chain()
-    rows, where, marks = chain.rows, chain.stored, chain.marks
+    rows, marks, decode = chain.rows, chain.marks, ROW.decode
     before: bytes | None = START
     current = count = start = base = 0
     for revision, place, payload, digest in stored:
@@ -95,24 +101,28 @@ def follow(stored: Iterable[Stored]) -> Chain:
             base, current, count, start = current, revision, 0, len(rows)
         count += 1
         try:
-            row = decode_row(payload)
+            # Written out, not `decode_row` and `chained`: this is done for every row there is.
+            row = decode(payload)
             if before is None or place != count or row.op == GOTO:
                 before = _resumed(chain, row, revision, before, (place, count))
                 if row.op == GOTO:
                     base, start = chain.marked(row.place), len(rows)
-            # Written out, not `chained`: this is done for every row there is.
             if sha256(before + payload).digest()[:16] != digest:
                 raise StoreDamagedError(f"row {place}{_named(row)} is not what was written")
-        except StoreDamagedError as error:
-            chain.damages.setdefault(revision, str(error))
+        except (StoreDamagedError, *BROKEN) as error:
+            chain.damages.setdefault(revision, _told(error))
             before = None
             continue
         before = digest
         rows.append(row)
-        if row.item is not None:
-            where[row.item[0]] = revision, place
+        if places is not None and row.item is not None:
+            places[row.item[0]] = revision, place
     marks[current] = before, start, len(rows), count, base
     return chain
+
+
+def _told(error: Exception) -> str:
+    return str(error if isinstance(error, StoreDamagedError) else unreadable(error))
 
 
 def _resumed(

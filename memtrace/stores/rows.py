@@ -220,11 +220,11 @@ def _key(key: Any) -> Any:
     return tuple(_key(part) for part in key) if isinstance(key, list) else key
 
 
-_row = msgspec.msgpack.Decoder(Row, ext_hook=_extension)
+ROW = msgspec.msgpack.Decoder(Row, ext_hook=_extension)
 _head = msgspec.msgpack.Decoder(Head, ext_hook=_extension)
 _any = msgspec.msgpack.Decoder(ext_hook=_extension)
 
-_BROKEN = (msgspec.DecodeError, RecursionError, ValueError, TypeError, MemoryError)
+BROKEN = (msgspec.DecodeError, RecursionError, ValueError, TypeError, MemoryError)
 
 
 def decode_row(payload: Any) -> Row:
@@ -234,9 +234,14 @@ def decode_row(payload: Any) -> Row:
         StoreDamagedError: They are no row.
     """
     try:
-        return _row.decode(payload)
-    except _BROKEN as error:
-        raise StoreDamagedError(f"a row cannot be read: {error}") from error
+        return ROW.decode(payload)
+    except BROKEN as error:
+        raise unreadable(error) from error
+
+
+def unreadable(error: Exception) -> StoreDamagedError:
+    """What decoding a row failed with, as it is told."""
+    return StoreDamagedError(f"a row cannot be read: {error}")
 
 
 def decode_head(payload: Any) -> Head:
@@ -247,7 +252,7 @@ def decode_head(payload: Any) -> Head:
     """
     try:
         return _head.decode(payload)
-    except _BROKEN as error:
+    except BROKEN as error:
         raise StoreDamagedError(f"a snapshot cannot be read: {error}") from error
 
 
@@ -259,5 +264,5 @@ def decode(payload: Any) -> Any:
     """
     try:
         return _any.decode(payload)
-    except _BROKEN as error:
+    except BROKEN as error:
         raise StoreDamagedError(f"a value cannot be read: {error}") from error

@@ -23,11 +23,11 @@ from ..errors import StaleSessionError, StoreDamagedError, StoreError, StoreVers
 from ..values import LoggedRun
 from . import writer
 from .base import Loaded, Verification, Write
-from .reading import newest, own_head
+from .reading import Places, newest, own_head
 from .rows import START, Head, Row, chained, decode_row
 from .runs import COLUMNS, run_from
 from .schema import APPLICATION_ID, MIGRATIONS, VERSION
-from .statements import claim, head_of, key_of, latest, listed, put, read, revisions
+from .statements import LAST, claim, head_of, key_of, latest, listed, put, read, revisions
 
 MEMORY = ":memory:"
 
@@ -235,7 +235,6 @@ class SQLiteStore:
             whole,
             head,
             chain.leading(whole),
-            chain.stored,
             [*strange, *missing],
         )
 
@@ -273,6 +272,13 @@ class SQLiteStore:
         if chained(before[0] if before else START, stored[0]) != stored[1]:
             raise StoreDamagedError(f"row {place} of snapshot {revision} is not what was written")
         return row
+
+    def places(self, session: str) -> Places:
+        """Revision and place of the row by which each item of a session came, by its id."""
+        found: Places = {}
+        with self._reading() as connection:
+            read(connection, key_of(session), LAST, found)
+        return found
 
     def runs(self, session: str) -> list[LoggedRun]:
         """The run log of a session, oldest first."""

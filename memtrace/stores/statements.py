@@ -9,7 +9,7 @@ from hashlib import sha256
 
 from ..errors import StaleSessionError
 from .base import Damage, Written
-from .reading import Chain, Stored, follow
+from .reading import Chain, Places, Stored, follow
 from .rows import chained
 from .runs import COLUMNS, run_hash, run_values
 
@@ -108,7 +108,7 @@ def put(connection: sqlite3.Connection, session: str, written: Written) -> bytes
     return root
 
 
-_LAST = 2**62
+LAST = 2**62
 """Revisions past this are nobody's."""
 
 
@@ -117,10 +117,10 @@ def latest(connection: sqlite3.Connection, session: str, key: int) -> tuple[int,
     row = connection.execute(
         "SELECT id, revision, hash FROM sessions WHERE key = ?", (key,)
     ).fetchone()
-    held = next(_revisions(connection, key, _LAST), 0)
+    held = next(_revisions(connection, key, LAST), 0)
     if row is None:
         return held, ["it is not in the list of sessions"] if held else []
-    told = row[1] if isinstance(row[1], int) and 0 < row[1] < _LAST else 0
+    told = row[1] if isinstance(row[1], int) and 0 < row[1] < LAST else 0
     if not told or row[0] != _id(session) or row[2] != _mark(session, told):
         return held, ["its entry in the list of sessions is damaged"]
     if held != told:
@@ -149,8 +149,10 @@ def revisions(connection: sqlite3.Connection, key: int, upto: int) -> Iterator[i
                 before = revision
 
 
-def read(connection: sqlite3.Connection, key: int, upto: int) -> Chain:
-    return follow(_stored(connection, key, upto))
+def read(
+    connection: sqlite3.Connection, key: int, upto: int, places: Places | None = None
+) -> Chain:
+    return follow(_stored(connection, key, upto), places)
 
 
 def _stored(connection: sqlite3.Connection, key: int, upto: int) -> Iterator[Stored]:
