@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from time import perf_counter_ns, time_ns
 from typing import Any, Literal, Protocol
 
@@ -53,9 +52,11 @@ class Measured(Protocol):
     def profile(self) -> MemoryProfile: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Spec:
-    """What is known of a run before it is called: made once, at decoration.
+    """What is known of a run before it is called: made once, at decoration. Never changed.
+
+    Not frozen: a checkpoint makes one each time, and a frozen one takes twice as long.
 
     Args:
         kind: ``agent`` or ``checkpoint``.
@@ -79,12 +80,11 @@ class Spec:
     def __post_init__(self) -> None:
         is_agent = self.kind == "agent"
         prefix = names.INVOKE_AGENT if is_agent else names.SPAN_CHECKPOINT
-        derive = partial(object.__setattr__, self)
-        derive("span_name", f"{prefix} {self.name}")
-        derive("is_agent", is_agent)
-        derive("own", self.span == "own")
-        derive("usual", is_agent and self.policy is None)
-        derive("series", ((names.AGENT_NAME, self.name),) if is_agent else ())
+        self.span_name = f"{prefix} {self.name}"
+        self.is_agent = is_agent
+        self.own = self.span == "own"
+        self.usual = is_agent and self.policy is None
+        self.series = ((names.AGENT_NAME, self.name),) if is_agent else ()
 
     def series_of(self, error: BaseException) -> tuple[tuple[str, str], ...]:
         """Attributes of the metrics of runs that failed so."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-import uuid
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, cast, overload
 
@@ -257,7 +257,7 @@ class checkpoint:  # noqa: N801 (used as a keyword would be)
                 f"checkpoint takes a Session, got {session!r}; "
                 "for example: with checkpoint(session, 'index'):"
             )
-        self.id = uuid.uuid4().hex
+        self.id = os.urandom(16).hex()
         self.name = str(name)
         self._session = session
         self._rollback = rollback

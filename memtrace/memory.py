@@ -9,7 +9,6 @@ import itertools
 import os
 import threading
 import time
-import uuid
 import weakref
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -127,7 +126,7 @@ class Memory:
     ) -> None:
         if id is not None and (not isinstance(id, str) or not id):
             raise ConfigurationError(f"a session's id must be text, got {id!r}")
-        self.id = id if id is not None else uuid.uuid4().hex
+        self.id = id if id is not None else os.urandom(16).hex()
         self.policy = policy if policy is not None else Policy()
         self.budget = resolve_budget(token_budget, policy)
         self.lock = threading.RLock()
@@ -308,6 +307,10 @@ class Memory:
         tokens = working.tokens, stored.tokens, cache.tokens, agents.tokens, history.tokens
         total = working.tokens + stored.tokens + cache.tokens + agents.tokens + history.tokens
         return tokens, total
+
+    def count(self) -> int:
+        """Number of items in all layers."""
+        return sum(tally.items for tally in self._totals.tallies)
 
     def read_tokens(self) -> LayerTokens:
         """Tokens by layer as they were last brought up to date, without a lock."""

@@ -138,15 +138,15 @@ def take(memory: Memory, name: str | None, waits: bool = False) -> Kept:
         StoreError: An agent's state is no data, so the session's store cannot take it.
     """
     with memory.lock:
-        profile = memory.profile()
+        tokens = sum(memory.measure())
         state = tuple(layer._dump(_copied) for layer in memory.layers)
         identity = memory._new_id("s")
         snapshot = Snapshot(
             id=identity,
             name=name if name is not None else identity,
             created_at=memory.now(),
-            tokens=profile.total_tokens,
-            items=sum(usage.items for usage in profile.layers.values()),
+            tokens=tokens,
+            items=memory.count(),
             state=state,
         )
         note_changes(memory)
@@ -162,8 +162,10 @@ def take(memory: Memory, name: str | None, waits: bool = False) -> Kept:
             ),
             waits=waits,
         )
-        memory.record.snapshots.append(snapshot)
-        memory.journal.forget([kept.id for kept in memory.record.snapshots])
+        kept = memory.record.snapshots
+        if len(kept) == kept.maxlen:
+            memory.journal.forget(kept[0].id)
+        kept.append(snapshot)
     return snapshot, ticket
 
 

@@ -8,8 +8,9 @@ one that fails leaves all in place, for the next to take.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import StoreError
@@ -33,6 +34,14 @@ _RUNS, _RUNS_S = 64, 5.0
 _ALONG, _ALONG_S = 16, 1.0
 """Rows of the run log, and seconds, after which they go along with one: it touches fewer pages
 without them."""
+
+
+@cache
+def _stores() -> Any:
+    """The package of stores, loaded when something is first kept."""
+    from .. import stores
+
+    return stores
 
 
 class Taken(NamedTuple):
@@ -204,9 +213,7 @@ class Journal:
             taken: The snapshot.
             waits: The caller is going to wait for the ticket, once it has left the lock.
         """
-        from ..stores import Ticket
-
-        ticket = Ticket()
+        ticket: Ticket = _stores().Ticket()
         mark = self._taken + self.waiting
         runs = taken is None or (
             len(self.run_rows) >= _ALONG or taken.created_at - self._logged_at > _ALONG_S
@@ -233,30 +240,27 @@ class Journal:
 
     def prepare(self, taken: Taken | None, mark: int, logs: bool) -> tuple[Written, int, int]:
         """What a write consists of, and how many changes and runs it takes."""
-        from ..stores import Written
-        from ..stores.rows import Row, encode
-
+        stores = _stores()
         with self._lock:
             changes = (self._changes or [])[: max(0, mark - self._taken)] if taken else []
             runs = self.waiting_runs() if self.durable and logs else ()
             revision, rests_on, root = self.revision, self._rests_on, self._root
         rows: list[bytes] = []
         if taken is not None and rests_on != revision:
-            rows.append(encode(Row("goto", place=rests_on))[0])
+            rows.append(stores.encode(stores.Row("goto", place=rests_on))[0])
         self._coming, self._exact, self._loops = {}, [], set()
         for change in changes:
-            self._add(rows, change, revision + 1)
+            self._add(stores, rows, change, revision + 1)
         head = None if taken is None else _head(taken, len(rows))
-        return Written(revision, rows, root or bytes(16), head, runs), len(changes), len(runs)
+        written = stores.Written(revision, rows, root or bytes(16), head, runs)
+        return written, len(changes), len(runs)
 
-    def _add(self, rows: list[bytes], change: Change, revision: int) -> None:
-        from ..stores.rows import encode
-
+    def _add(self, stores: Any, rows: list[bytes], change: Change, revision: int) -> None:
         item = change.item
         if change.layer == STEPS:
             self._loops.add(change.key)
         try:
-            payload, same = encode(row_of(change, revision))
+            payload, same = stores.encode(row_of(stores.Row, change, revision))
         except StoreError as error:
             if not self.durable or change.layer == LAYERS.index(Layer.CACHE):
                 return  # what a cache holds can be made again
@@ -315,10 +319,10 @@ class Journal:
 
     # --- going back -------------------------------------------------------------------------
 
-    def forget(self, snapshots: Sequence[str]) -> None:
-        """Only these snapshots can still be gone back to in the process."""
-        self._roots = {name: self._roots[name] for name in snapshots if name in self._roots}
-        self._came = {name: self._came[name] for name in snapshots if name in self._came}
+    def forget(self, snapshot: str) -> None:
+        """This snapshot is no longer gone back to in the process."""
+        self._roots.pop(snapshot, None)
+        self._came.pop(snapshot, None)
 
     def went_back(self, snapshot: str, present: Iterable[Change]) -> None:
         """Memory is what it was at a snapshot: what waits was undone. Called under the lock.
@@ -401,6 +405,6 @@ def _row(waiting: tuple[Any, ...]) -> LoggedRun:
 
 
 def _head(taken: Taken, rows: int) -> Callable[[bytes], bytes]:
-    from ..stores.rows import Head, encode
-
-    return lambda root: encode(Head(*taken[:5], rows, root, taken.facts))[0]
+    stores = _stores()
+    head, encode = stores.Head, stores.encode
+    return lambda root: encode(head(*taken[:5], rows, root, taken.facts))[0]

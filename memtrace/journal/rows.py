@@ -17,10 +17,8 @@ STEPS = -1
 """Layer of the changes that are no layer's: how far a session came with its steps."""
 
 
-def row_of(change: Change, revision: int) -> Row:
-    """A change as it is stored with a revision."""
-    from ..stores import Row
-
+def row_of(row: type[Row], change: Change, revision: int) -> Row:
+    """A change as it is stored with a revision: a `row`, whose class is loaded late."""
     op, layer, place, key, item, extra = change
     stored: StoredItem | None = None
     if item is not None:
@@ -39,7 +37,7 @@ def row_of(change: Change, revision: int) -> Row:
             item.derived_from,
             item.key,
         )
-    return Row(op, layer, revision if layer == STEPS else place, key, stored, extra)
+    return row(op, layer, revision if layer == STEPS else place, key, stored, extra)
 
 
 def item_of(stored: StoredItem, layer: Layer) -> Item:

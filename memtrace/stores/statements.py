@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from hashlib import sha256
 
 from ..errors import StaleSessionError
@@ -14,6 +15,7 @@ from .rows import chained
 from .runs import COLUMNS, run_hash, run_values
 
 
+@lru_cache(maxsize=4096)
 def key_of(session: str) -> int:
     """A session's key: 63 bits of the hash of its id, so that a lost row of it shows."""
     return int.from_bytes(sha256(_id(session)).digest()[:8], "big") >> 1
@@ -57,6 +59,7 @@ _KEYS = """
 """Each key in the log once, by as many steps in its index."""
 
 
+@lru_cache(maxsize=4096)  # what one write has put there the next one looks for
 def _mark(session: str, revision: int) -> bytes:
     return chained(revision.to_bytes(8, "big", signed=True), _id(session))
 
@@ -69,6 +72,12 @@ def claim(
     Raises:
         StaleSessionError: It is not.
     """
+    name, mark = _id(session), _mark(session, revision)
+    # One statement where all is as it should be; if not, a closer look tells why.
+    if connection.execute(
+        _CLAIM, (revision, mark, key, known, name, _mark(session, known), key, known)
+    ).rowcount:
+        return
     found, _ = latest(connection, session, key)
     if found != known:
         raise StaleSessionError(
@@ -78,8 +87,15 @@ def claim(
         )
     connection.execute(
         "INSERT OR REPLACE INTO sessions (key, id, revision, hash) VALUES (?, ?, ?, ?)",
-        (key, _id(session), revision, _mark(session, revision)),
+        (key, name, revision, mark),
     )
+
+
+_CLAIM = """
+    UPDATE sessions SET revision = ?, hash = ?
+    WHERE key = ? AND revision = ? AND id = ? AND hash = ?
+    AND (SELECT max(revision) FROM log WHERE session = ?) = ?
+"""
 
 
 def put(connection: sqlite3.Connection, session: str, written: Written) -> bytes:

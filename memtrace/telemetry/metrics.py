@@ -226,10 +226,11 @@ _bound: dict[int, tuple[weakref.ref[MeterProvider], Instruments]] = {}  # by pro
 class _Current:
     """The instruments of the present configuration, or None while there is no metrics SDK."""
 
-    __slots__ = ("config", "instruments", "ledger", "runs")
+    __slots__ = ("config", "idle", "instruments", "ledger", "runs")
 
     def __init__(self) -> None:
         self.config: object = None
+        self.idle: object = None  # the API's own provider, which records nothing
         self.ledger = _default
         self.instruments: Instruments | None = None
         self.runs: deque[RunPoint] | None = None
@@ -241,12 +242,14 @@ _current = _Current()
 def _resolve() -> _Current:
     """Find the provider, and make its instruments if it is a real one that is new."""
     global _current
+    settings = config.current
+    provider = settings.meter_provider or get_meter_provider()
+    if provider is _current.idle:  # a real one may be set later, so each time it is looked again
+        return _current
     with _binding:
         found = _Current()
-        settings = config.current
-        provider = settings.meter_provider or get_meter_provider()
         if type(provider).__module__.startswith("opentelemetry.metrics"):
-            # The API's own providers record nothing. A real one may be set later: look again.
+            found.idle = provider
             _current = found
             return found
         instruments = _instruments_of(provider)

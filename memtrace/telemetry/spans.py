@@ -28,13 +28,13 @@ _BLIND = re.compile(
 class _Source:
     """The tracer of a configuration, and whether its sampler may want to see attributes."""
 
-    __slots__ = ("config", "early", "start")
+    __slots__ = ("config", "early", "provider", "start")
 
-    def __init__(self, settings: config.Config) -> None:
-        provider = settings.tracer_provider or trace.get_tracer_provider()
+    def __init__(self, settings: config.Config, provider: trace.TracerProvider) -> None:
+        self.provider = provider
         tracer = provider.get_tracer(names.SCOPE, __version__, schema_url=names.SCHEMA_URL)
         self.start = tracer.start_span
-        # Until the application sets a provider the tracer is a proxy: use it, do not keep it.
+        # Until the application sets a provider this one is a proxy: look again each time.
         self.config = None if isinstance(provider, trace.ProxyTracerProvider) else settings
         # Attributes given both at the start and at the end cost a tenth of a span more than
         # those given at the end alone, so only a sampler that may read them makes that worth it.
@@ -50,8 +50,11 @@ def source() -> _Source:
     """What starts spans under the present configuration."""
     global _source
     found = _source
-    if found is None or found.config is not config.current:
-        found = _source = _Source(config.current)
+    settings = config.current
+    if found is None or found.config is not settings:
+        provider = settings.tracer_provider or trace.get_tracer_provider()
+        if found is None or found.config is not None or found.provider is not provider:
+            found = _source = _Source(settings, provider)
     return found
 
 
