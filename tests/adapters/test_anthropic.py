@@ -115,14 +115,17 @@ class TestCreate(Loops):
 
 
 class TestStream(Loops):
+    further = True
     ask = stream
 
 
 class TestCreateAsync(Loops):
+    further = True
     asynchronous, ask = True, acreate
 
 
 class TestStreamAsync(Loops):
+    further = True
     asynchronous, ask = True, astream
 
 

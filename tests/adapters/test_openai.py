@@ -190,14 +190,17 @@ class TestChat(Loops):
 
 
 class TestChatStreamed(Loops):
+    further = True
     ask, result = ask_chat_streamed, chat_result
 
 
 class TestChatAsync(Loops):
+    further = True
     asynchronous, ask, result = True, aask_chat, chat_result
 
 
 class TestChatAsyncStreamed(Loops):
+    further = True
     asynchronous, ask, result = True, aask_chat_streamed, chat_result
 
 
@@ -206,14 +209,17 @@ class TestResponses(Loops):
 
 
 class TestResponsesStreamed(Loops):
+    further = True
     ask, result = ask_responses_streamed, response_result
 
 
 class TestResponsesAsync(Loops):
+    further = True
     asynchronous, ask, result = True, aask_responses, response_result
 
 
 class TestResponsesAsyncStreamed(Loops):
+    further = True
     asynchronous, ask, result = True, aask_responses_streamed, response_result
 
 

@@ -66,6 +66,7 @@ class TestResponses(Contract):
 
 
 class TestChatCompletions(TestResponses):
+    further = True
     model = OpenAIChatCompletionsModel
 
 

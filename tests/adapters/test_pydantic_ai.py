@@ -80,10 +80,12 @@ class TestChat(Contract):
 
 
 class TestResponses(TestChat):
+    further = True
     model = OpenAIResponsesModel
 
 
 class TestAnthropic(TestChat):
+    further = True
     model = AnthropicModel
 
     def client(self, url: str) -> Any:
