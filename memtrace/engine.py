@@ -27,7 +27,7 @@ from .telemetry import metrics, names, spans
 from .values import Event, LayerTokens, MemoryProfile, Stage, TokenBudget
 
 _ENDED = Context()
-_CLEANUPS = names.SESSION_CLEANUPS
+_CLEANUPS, _CONVERSATION = names.SESSION_CLEANUPS, names.CONVERSATION_ID
 
 
 class Measured(Protocol):
@@ -302,7 +302,11 @@ class Run:
         try:
             recording = span.is_recording()
             if recording:
-                span.set_attributes(self._described())
+                attributes = self._described()
+                if not spec.own and _CONVERSATION in (getattr(span, "attributes", None) or ()):
+                    # Whose span it is knows its conversation by this id on its other spans too.
+                    attributes.pop(_CONVERSATION, None)
+                span.set_attributes(attributes)
                 if error is not None and spec.own:
                     spans.record_error(span, error)
             metrics.record_run(

@@ -6,7 +6,7 @@ import logging
 import operator
 from asyncio import to_thread
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakSet
 
 from ..engine import Run, Spec, begin
@@ -92,7 +92,13 @@ def aside(session: Session) -> Session:
     return Session(token_budget=free, policy=session.policy, counter=session.counter)
 
 
-def open_run(session: Session, agent: str, *, asynchronous: bool) -> Run:
+def open_run(
+    session: Session,
+    agent: str,
+    *,
+    asynchronous: bool,
+    span: Literal["own", "current"] = "own",
+) -> Run:
     """Open an agent's run by hand, where a framework says when it begins and when it ends.
 
     A synchronous one has done its work when this returns, and ends by ``run.end(error)``. An
@@ -100,7 +106,7 @@ def open_run(session: Session, agent: str, *, asynchronous: bool) -> Run:
     ``await steps.finish(run, error)``. The body runs in ``run.context``.
     """
     about = {names.OPERATION_NAME: names.INVOKE_AGENT, names.AGENT_NAME: agent}
-    return begin(Spec("agent", agent, attributes=about), session, asynchronous=asynchronous)
+    return begin(Spec("agent", agent, span, about), session, asynchronous=asynchronous)
 
 
 def same(ours: Sequence[Any], theirs: Sequence[Any]) -> bool:

@@ -205,6 +205,22 @@ def test_current_span_gets_the_attributes(
     assert said(span).items() >= {**PROFILE, "team": "a"}.items()
 
 
+def test_current_span_keeps_its_conversation(
+    spans: InMemorySpanExporter, tracer_provider: TracerProvider
+) -> None:
+    """
+    With span="current" the conversation's id that its owner gave it stays.
+    """
+    tracer = tracer_provider.get_tracer("framework")
+    for told in ({}, {"gen_ai.conversation.id": "theirs"}):
+        with tracer.start_as_current_span("invoke_agent", attributes=told):
+            managed_agent(session=filled(), span="current")(lambda: None)()
+
+    without, with_one = spans.get_finished_spans()
+    assert said(without)["gen_ai.conversation.id"] != "theirs"
+    assert said(with_one)["gen_ai.conversation.id"] == "theirs"
+
+
 def test_current_span_keeps_its_status(
     spans: InMemorySpanExporter, tracer_provider: TracerProvider
 ) -> None:
