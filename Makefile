@@ -48,13 +48,22 @@ torture: $(VENV)/.dev ## Every fault in full: 500 kills, 300 bit flips, 150 trun
 
 ADAPTERS := anthropic langchain openai openai-agents pydantic-ai
 
-adapters: $(ADAPTERS:%=adapter-%) ## Each framework's adapter against the framework itself, in an environment of its own
+adapters: $(ADAPTERS:%=adapter-%) adapter-instrumentor ## Each framework's adapter against the framework itself, in an environment of its own
 
 adapter-%: ## One of them
 	@test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
 	@.venv-$*/bin/python -m pip --disable-pip-version-check install --quiet --editable ".[test,$*]" \
-		$(if $(filter langchain,$*),langchain-openai) $(if $(filter anthropic,$*),openai)
+		$(if $(filter langchain,$*),langchain-openai) $(if $(filter anthropic,$*),openai) \
+		$(if $(filter google-adk,$*),"sqlalchemy[asyncio]>=2") \
+		$(if $(filter llama-index,$*),llama-index-llms-openai llama-index-llms-openai-like) \
+		$(if $(filter strands,$*),anthropic openai)
 	.venv-$*/bin/pytest $(PYTEST_ARGS) tests/adapters/test_$(subst -,_,$*).py
+
+adapter-instrumentor: ## The real clients observed, under `opentelemetry-instrument` too
+	@test -x .venv-instrumentor/bin/python || $(PYTHON) -m venv .venv-instrumentor
+	@.venv-instrumentor/bin/python -m pip --disable-pip-version-check install --quiet \
+		--editable ".[test,instrument]" anthropic openai google-genai
+	.venv-instrumentor/bin/pytest $(PYTEST_ARGS) tests/adapters/test_instrumentor.py
 
 unit: $(VENV)/.test ## The unit tests alone, without the development tools
 	$(BIN)/pytest $(PYTEST_ARGS) tests/unit
@@ -89,6 +98,14 @@ $(VENV)/.demo $(VENV)/.test $(VENV)/.dev: $(SOURCES) | $(BIN)/python
 	@echo "Installing memtrace-otel[$(extras)] into $(VENV)"
 	@$(PIP) --editable ".[$(extras)]"
 	@touch $@ $(if $(filter dev,$(extras)),$(VENV)/.demo $(VENV)/.test)
+
+# Beside the others, because it asks for versions of its own.
+$(VENV)/.json: $(SOURCES) | $(BIN)/python
+	@echo "Installing the exporter of OTLP's JSON into $(VENV)/json"
+	@$(PYTHON) -m venv $(VENV)/json
+	@$(VENV)/json/bin/python -m pip --disable-pip-version-check install --quiet \
+		--editable . "opentelemetry-exporter-otlp-json-http>=0.66b0"
+	@touch $@
 
 $(VENV)/.lowest: $(SOURCES) | $(BIN)/python
 	@echo "Installing memtrace-otel[test] with its oldest requirements into $(VENV)"

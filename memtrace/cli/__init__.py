@@ -19,6 +19,9 @@ def main() -> None:
             f"memtrace: the command needs {error.name}, which is not installed: "
             'pip install "memtrace-otel[cli]"'
         )
+    if sys.argv[1:2] == ["run"]:
+        app(prog_name="memtrace")  # the program's own streams and signals stay as they are
+        return
     if hasattr(signal, "SIGPIPE"):
         # `memtrace demo | head` ends as other commands do, without a word.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)

@@ -68,3 +68,16 @@ def replay(
 
     if not show(files, budget, as_json=json, every=every, spans=spans):
         raise typer.Exit(1)
+
+
+@app.command(context_settings={"allow_interspersed_args": False})
+def run(
+    target: Annotated[str, typer.Argument(help="A script, or a module after -m.")],
+    arguments: Annotated[list[str] | None, typer.Argument(help="The program's own.")] = None,
+    module: Annotated[bool, typer.Option("-m", help="The target is a module.")] = False,
+    json: Json = False,
+) -> None:
+    """Run a Python program, and tell what its model calls carried. Nothing of them is changed."""
+    from .run import run as run_program
+
+    run_program(target, arguments or [], module=module, as_json=json)

@@ -23,6 +23,14 @@ CONVERSATION_ID = "gen_ai.conversation.id"
 REQUEST_MODEL = "gen_ai.request.model"
 ERROR_TYPE = "error.type"
 INVOKE_AGENT = "invoke_agent"
+INFERENCE = frozenset({"chat", "generate_content", "text_completion"})
+SEARCH_MEMORY = "search_memory"
+MEMORY_STORE = "gen_ai.memory.store.id"
+"""Whose memory is searched: the session's id."""
+MEMORY_COUNT = "gen_ai.memory.record.count"
+MEMORY_QUERY = "gen_ai.memory.query.text"
+MEMORY_RECORDS = "gen_ai.memory.records"
+OPENINFERENCE_KIND = "openinference.span.kind"
 
 # Attributes of memtrace.
 BODY_DURATION = "memtrace.body.duration"
@@ -51,6 +59,8 @@ CLEANUP_REMOVED_TOKENS = "memtrace.cleanup.removed.tokens"
 COMPRESSION_INPUT = "memtrace.compression.input_tokens"
 COMPRESSION_OUTPUT = "memtrace.compression.output_tokens"
 COMPRESSION_RATIO = "memtrace.compression.ratio"
+CONTEXT_TOKENS = "memtrace.context.tokens"
+CONTEXT_LIMIT = "memtrace.context.limit"
 SNAPSHOT_ID = "memtrace.snapshot.id"
 SNAPSHOT_ITEMS = "memtrace.snapshot.items"
 SNAPSHOT_TOKENS = "memtrace.snapshot.size"
@@ -58,6 +68,7 @@ PLAN_ACTIONS = "memtrace.plan.actions"
 LAYER_NAME = "memtrace.layer.name"
 CACHE_RESULT = "memtrace.cache.result"
 COMPRESSION_STRATEGY = "memtrace.compression.strategy"
+SUMMARY_OUTCOME = "memtrace.summary.outcome"
 CLEANUP_REASON = "memtrace.cleanup.reason"
 OPERATION = "memtrace.operation"
 HOOK_NAME = "memtrace.hook.name"
@@ -70,16 +81,42 @@ THRESHOLD_SEVERITY = "memtrace.threshold.severity"
 SCOPE_ATTRIBUTE = "memtrace.scope"
 COMPONENT = "memtrace.component"
 
+# Of a model call that was observed: what it carried, and what the provider said it billed. Usage is
+# not told again under the convention's name: a backend would add it up twice.
+CALL_CONVERSATION = "memtrace.call.conversation"
+CALL_TURN = "memtrace.call.turn"
+CALL_MESSAGES = "memtrace.call.messages"
+CALL_TOKENS = "memtrace.call.tokens"
+CALL_KINDS = {
+    "system": "memtrace.call.system.tokens",
+    "tools": "memtrace.call.tools.tokens",
+    "user": "memtrace.call.user.tokens",
+    "assistant": "memtrace.call.assistant.tokens",
+    "tool_results": "memtrace.call.tool_results.tokens",
+}
+CALL_LAYERS = tuple(f"memtrace.layer.{name}.tokens" for name in LAYER_NAMES)
+CALL_DUPLICATE = "memtrace.call.duplicate.tokens"
+CALL_REPEATED = "memtrace.call.repeated.tokens"
+CALL_NEW = "memtrace.call.new.tokens"
+CALL_GROWTH = "memtrace.call.growth.tokens"
+CALL_PARTIAL = "memtrace.call.partial"
+USAGE_INPUT = "memtrace.usage.input_tokens"
+USAGE_CACHED = "memtrace.usage.cache_read.input_tokens"
+USAGE_OUTPUT = "memtrace.usage.output_tokens"
+USAGE_RATIO = "memtrace.usage.billed_ratio"
+
 # Spans.
 SPAN_CHECKPOINT = "memtrace.checkpoint"
 SPAN_HOOK = "memtrace.hook"
 SPAN_CLEANUP = "memtrace.cleanup"
+SPAN_OBSERVE = "memtrace.observe"
 
 # Events.
 EVENT_HOOK_FAILED = "memtrace.hook.failed"
 EVENT_THRESHOLD_CROSSED = "memtrace.threshold.crossed"
 EVENT_CLEANUP_COMPLETED = "memtrace.cleanup.completed"
 EVENT_COMPRESSION_COMPLETED = "memtrace.compression.completed"
+EVENT_SUMMARY = "memtrace.summary.completed"
 EVENT_PLANNED = "memtrace.action.planned"
 EVENT_BUDGET_CHANGED = "memtrace.budget.changed"
 

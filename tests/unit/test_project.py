@@ -14,7 +14,7 @@ from memtrace import _version
 
 DISTRIBUTION = "memtrace-otel"
 FRAMEWORKS = {"anthropic", "langchain", "openai", "openai-agents", "pydantic-ai"}
-EXTRAS = {"all", "cli", "dev", "fast", "otlp", "test", *FRAMEWORKS}
+EXTRAS = {"all", "cli", "dev", "fast", "instrument", "otlp", "test", *FRAMEWORKS}
 
 
 def project_files(root: Path) -> list[Path]:
