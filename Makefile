@@ -46,7 +46,7 @@ pytest: $(VENV)/.dev
 torture: $(VENV)/.dev ## Every fault in full: 500 kills, 300 bit flips, 150 truncations, a full disk ...
 	MEMTRACE_TORTURE=1 $(BIN)/pytest $(PYTEST_ARGS) -rP tests/faults
 
-ADAPTERS := anthropic langchain openai openai-agents pydantic-ai
+ADAPTERS := anthropic google-adk langchain openai openai-agents pydantic-ai
 
 adapters: $(ADAPTERS:%=adapter-%) adapter-instrumentor ## Each framework's adapter against the framework itself, in an environment of its own
 

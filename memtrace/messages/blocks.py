@@ -179,10 +179,12 @@ def _bare(block: Any, path: Path, inner: bool, seen: tuple[int, ...]) -> Iterato
 
 def _unknown(block: Any, inner: bool) -> Iterator[Part]:
     """A typed block of a form not known here: all it says, but no ids, states or payloads."""
-    held = block if isinstance(block, Mapping) else getattr(block, "__dict__", {})
-    said = {key: value for key, value in held.items() if key not in UNCOUNTED}
-    if not said and not isinstance(block, Mapping):
-        said = block
+    said: Any = block
+    if isinstance(block, Mapping):
+        said = {key: value for key, value in block.items() if key not in UNCOUNTED}
+    elif held := getattr(block, "__dict__", None):
+        # A field that was left at None is not sent.
+        said = {k: v for k, v in held.items() if v is not None and k not in UNCOUNTED}
     text, binaries, _ = compact_json(said)
     if said:
         yield Part("fixed", text, inner=inner)
@@ -204,8 +206,9 @@ def _result(block: Any, path: Path, seen: tuple[int, ...]) -> Iterator[Part]:
     identity = word(first(block, IDS)[1])
     yield Part("answer", id=identity or word(first(block, NAMES)[1]), name=name)
     key, value = first(block, OUTPUTS)
-    if key == "response":  # Google: a JSON object whatever its keys are
+    if key == "response":  # Google: a JSON object whatever its keys are, and media beside it
         yield Part("json", value, (*path, key), inner=True)
+        yield from content_parts(field(block, "parts"), (*path, "parts"), True, seen)
     else:
         yield from content_parts(value, (*path, key), True, seen)
 

@@ -1,9 +1,10 @@
 """A model's server, played by a script: it speaks the providers' protocols, and rejects as they do.
 
-OpenAI chat completions (``POST /v1/chat/completions``), OpenAI Responses (``POST /v1/responses``)
-and Anthropic messages (``POST /v1/messages``), whole or streamed. The script is one agent at work:
-it asks for one tool call after another, and in the end for the code word that stood in the first
-user message. If that is no longer sent, its answer is a wrong one.
+OpenAI chat completions (``POST /v1/chat/completions``), OpenAI Responses (``POST /v1/responses``),
+Anthropic messages (``POST /v1/messages``) and Gemini's (``POST …:generateContent``), whole or
+streamed. The script is one agent at work: it asks for one tool call after another, and in the end
+for the code word that stood in the first user message. If that is no longer sent, its answer is a
+wrong one.
 """
 
 from __future__ import annotations
@@ -199,6 +200,66 @@ def check_anthropic(messages: list[dict[str, Any]]) -> None:
         raise Rejected("messages: `tool_use` ids were found without `tool_result` blocks")
 
 
+_SIGNED = "thoughtSignature"
+
+
+def check_gemini(contents: list[dict[str, Any]]) -> None:
+    """As Gemini refuses.
+
+    Raises:
+        Rejected: In the provider's words.
+    """
+    if not contents:
+        raise Rejected("* GenerateContentRequest.contents: contents is not specified")
+    before: dict[str, int] = {"user": 1}
+    for place, content in enumerate(contents):
+        where = f"* GenerateContentRequest.contents[{place}].parts"
+        if content.get("role") not in ("user", "model"):
+            raise Rejected("Please use a valid role: user, model.")
+        if not content.get("parts"):
+            raise Rejected(f"{where}: contents.parts must not be empty.")
+        holds = {"user": 0, "functionCall": 0, "functionResponse": 0}
+        holds["user"] = int(content["role"] == "user")
+        for index, given in enumerate(content["parts"]):
+            if not any(given.values()):
+                raise Rejected(
+                    f"{where}[{index}].data: required oneof field 'data' must have one "
+                    "initialized field"
+                )
+            if "functionCall" in given and not holds["functionCall"] and _SIGNED not in given:
+                raise Rejected(
+                    "Function call is missing a thought_signature in functionCall parts."
+                )
+            for kind in given.keys() & holds:
+                holds[kind] += 1
+        _check_turn(holds, before)
+        before = holds
+    if before["functionCall"] or not before["user"]:
+        raise Rejected(
+            "Please ensure that multiturn requests end with a user role or a function response."
+        )
+
+
+def _check_turn(turn: dict[str, int], before: dict[str, int]) -> None:
+    """What a turn holds, against what the one before it does."""
+    calls = before.get("functionCall", 0)
+    if turn["functionCall"] and not before["user"]:
+        raise Rejected(
+            "Please ensure that function call turn comes immediately after a user turn or after a "
+            "function response turn."
+        )
+    if turn["functionResponse"] and not calls:
+        raise Rejected(
+            "Please ensure that function response turn comes immediately after a function call "
+            "turn."
+        )
+    if turn["functionResponse"] != calls:
+        raise Rejected(
+            "Please ensure that the number of function response parts is equal to the number of "
+            "function call parts of the function call turn."
+        )
+
+
 def texts(value: Any) -> Iterator[str]:
     """Every text within a request."""
     if isinstance(value, str):
@@ -211,7 +272,7 @@ def texts(value: Any) -> Iterator[str]:
             yield from texts(inner)
 
 
-# --- the three protocols --------------------------------------------------------------------------
+# --- the protocols --------------------------------------------------------------------------------
 
 
 def chat(server: Server, body: dict[str, Any]) -> tuple[dict[str, Any], list[tuple[str, Any]]]:
@@ -306,8 +367,14 @@ def responses(server: Server, body: dict[str, Any]) -> tuple[dict[str, Any], lis
     started = {**whole, "status": "in_progress", "output": [], "usage": None}
     events: list[tuple[str, Any]] = [("response.created", {"response": started})]
     for index, item in enumerate(output):
-        events.append(("response.output_item.added", {"output_index": index, "item": item}))
-        if item["type"] == "message":
+        empty = {**item, "arguments": ""} if "arguments" in item else item
+        events.append(("response.output_item.added", {"output_index": index, "item": empty}))
+        if item["type"] == "function_call":
+            where = {"item_id": item["id"], "output_index": index}
+            said = item["arguments"]
+            events.append(("response.function_call_arguments.delta", {**where, "delta": said}))
+            events.append(("response.function_call_arguments.done", {**where, "arguments": said}))
+        else:
             where = {"item_id": item["id"], "output_index": index, "content_index": 0}
             part = item["content"][0]
             events.append(("response.content_part.added", {**where, "part": {**part, "text": ""}}))
@@ -367,6 +434,35 @@ def anthropic(server: Server, body: dict[str, Any]) -> tuple[dict[str, Any], lis
     return whole, [(name, {"type": name, **data}) for name, data in events]
 
 
+def gemini(server: Server, body: dict[str, Any]) -> tuple[dict[str, Any], list[tuple[str, Any]]]:
+    """Gemini's content: whole, and as a stream. Calls have no ids, and a turn's first is signed."""
+    contents = body.get("contents") or []
+    check_gemini(contents)
+    server.accept(contents, body.get("systemInstruction"))
+    turn = server.script.turn(list(texts(contents)))
+    parts: list[dict[str, Any]] = (
+        [{"text": turn}]
+        if isinstance(turn, str)
+        else [{"functionCall": {"name": n, "args": a}} for _, n, a in turn]
+    )
+    if not isinstance(turn, str):
+        parts[0][_SIGNED] = "c2lnbmVk"
+    usage = {
+        **_usage(server, "promptTokenCount", "candidatesTokenCount", total=False),
+        "totalTokenCount": server.tokens[-1] + 20,
+    }
+    about = {"modelVersion": "stub", "responseId": f"r{len(server.sent)}", "usageMetadata": usage}
+
+    def piece(held: list[dict[str, Any]], **end: Any) -> dict[str, Any]:
+        return {"candidates": [{"content": {"role": "model", "parts": held}, **end}], **about}
+
+    events: list[tuple[str, Any]] = [("", piece([part])) for part in parts[:-1]]
+    if isinstance(turn, str):
+        events += [("", piece([{"text": turn[:4]}]))]
+    last = [{"text": turn[4:]}] if isinstance(turn, str) else parts[-1:]
+    return piece(parts, finishReason="STOP"), [*events, ("", piece(last, finishReason="STOP"))]
+
+
 def _usage(server: Server, prompt: str, completion: str, *, total: bool = True) -> dict[str, int]:
     usage = {prompt: server.tokens[-1], completion: 20}
     return {**usage, "total_tokens": server.tokens[-1] + 20} if total else usage
@@ -376,6 +472,8 @@ _PATHS = {
     "/v1/chat/completions": chat,
     "/v1/responses": responses,
     "/v1/messages": anthropic,
+    "generateContent": gemini,  # after the model's name and a colon
+    "streamGenerateContent": gemini,
 }
 
 
@@ -391,13 +489,14 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
             if server.fail:
                 self._answer(server.fail.pop(0), _error("try again later"))
                 return
+            path = self.path.partition("?")[0]
             try:
-                whole, events = _PATHS[self.path.partition("?")[0]](server, body)
+                whole, events = _PATHS[path.rpartition(":")[2]](server, body)
             except Rejected as refused:
                 server.rejected.append(str(refused))
                 self._answer(400, _error(str(refused)))
                 return
-            if not body.get("stream"):
+            if not (body.get("stream") or path.endswith(":streamGenerateContent")):
                 self._answer(200, whole)
                 return
             lines = [

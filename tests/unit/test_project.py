@@ -13,7 +13,7 @@ import pytest
 from memtrace import _version
 
 DISTRIBUTION = "memtrace-otel"
-FRAMEWORKS = {"anthropic", "langchain", "openai", "openai-agents", "pydantic-ai"}
+FRAMEWORKS = {"anthropic", "google-adk", "langchain", "openai", "openai-agents", "pydantic-ai"}
 EXTRAS = {"all", "cli", "dev", "fast", "instrument", "otlp", "test", *FRAMEWORKS}
 
 
