@@ -107,6 +107,8 @@ class Policy:
         keep_snapshots: Snapshots kept in memory for rollback.
         redactor: What a text of a session with a durable store goes through as it enters: given
             it, returns it without secrets. None: secrets are stored as they are.
+        embed: Gives a vector for each of a list of texts, so that :meth:`Session.recall` finds by
+            meaning too; it may be async. None: by words alone.
         hook_slow_s: A hook slower than this is measured, named in an alert, and not killed.
         archive_after_s: Idle time after which a session is put away. Source: a working day.
         retention_review_s: Time after which what is kept is due for review. Source: a quarter.
@@ -146,6 +148,7 @@ class Policy:
     least_gain: float = 0.08
     keep_snapshots: int = 10
     redactor: Callable[[str], str] | None = redact_secrets
+    embed: Callable[[list[str]], Any] | None = None
     hook_slow_s: float = 1.0
     archive_after_s: float = 86_400.0
     retention_review_s: float = 7_776_000.0
@@ -180,6 +183,11 @@ class Policy:
             raise ConfigurationError(
                 "Policy.redactor must be a function from text to text, or None to store secrets "
                 f"as they are; got {self.redactor!r}"
+            )
+        if self.embed is not None and not callable(self.embed):
+            raise ConfigurationError(
+                "Policy.embed must be a function from a list of texts to a list of vectors, or "
+                f"None; got {self.embed!r}"
             )
         self._check_actions()
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from asyncio import to_thread
+from asyncio import get_running_loop, to_thread
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import config, engine, loop
-from .actions import consolidate_memory, create_memory_snapshot
 from .decide import monitor
 from .errors import ConfigurationError, StoreDamagedError
 from .hooks import could_only_skip, schedule
@@ -34,6 +33,7 @@ from .values import (
 )
 
 if TYPE_CHECKING:
+    from .recalling import Recaller
     from .stores import Ticket, Verification
 
 H = TypeVar("H", bound=Callable[[Event], Any])
@@ -50,6 +50,8 @@ class Session(Memory):
     >>> session.profile().conversation_history == session.history.tokens
     True
     """
+
+    _recaller: Recaller | None = None
 
     @classmethod
     def open(
@@ -219,6 +221,93 @@ class Session(Memory):
         held = (item for layer in self.layers for item in layer.items)
         return next((item for item in (*held, *self.history._received) if item.id == item_id), None)
 
+    # --- recall -------------------------------------------------------------------------------
+
+    def recall(self, query: str, k: int = 10) -> list[Item]:
+        """The items that have most to do with a query, of all that this session ever held.
+
+        Messages dropped or replaced, contexts consolidated, expired or spilled: all are found,
+        in the form in which they came; not what was removed or cut off by hand, nor what was
+        undone by :meth:`restore`. The first call indexes what there is, later ones what is new.
+
+        Args:
+            query: Any text. Words are compared in their stems, scripts without spaces by pairs
+                of characters; with :attr:`Policy.embed` meaning counts too.
+            k: How many items, at most.
+
+        Returns:
+            The best first, each item once; fewer than ``k`` where no more have to do with it. Of
+            a long item the passage that was found: its ``derived_from`` names the item, its
+            ``span`` where in the item's text it stands.
+
+        Raises:
+            ConfigurationError: The query is no text, or ``k`` no whole number ≥ 0.
+            StoreError: The store cannot be read or written.
+
+        >>> session = Session()
+        >>> session.history.append({"role": "user", "content": "We chose PostgreSQL in May."})
+        >>> session.history.append({"role": "user", "content": "Lunch was late today."})
+        >>> [item.content["content"] for item in session.recall("what was chosen?", k=1)]
+        ['We chose PostgreSQL in May.']
+        """
+        from .recalling import recalled
+
+        return recalled(self, self._recalls(), query, k)
+
+    async def arecall(self, query: str, k: int = 10) -> list[Item]:
+        """The same as :meth:`recall`, with the work off the event loop."""
+        return await self._aside(self.recall, query, k)
+
+    def context_for(self, query: str, max_tokens: int) -> list[Any]:
+        """Messages to send a model about a query: recent ones and recalled ones, in order.
+
+        The system prompt is kept, and the latest user turn where it is the query. Calls and
+        their results are never parted. Of a long message the passages that matter are shown,
+        marked as such; recalled contexts stand before the conversation, as a user's words.
+
+        Args:
+            query: As in :meth:`recall`.
+            max_tokens: What all messages together may count.
+
+        Raises:
+            ConfigurationError: The query is no text, or ``max_tokens`` is no whole number, or
+                less than the system prompt has.
+            StoreError: The store cannot be read or written.
+
+        >>> session = Session()
+        >>> session.history.append({"role": "user", "content": "The door's code is 4711."})
+        >>> for day in range(100):
+        ...     session.history.append({"role": "user", "content": f"Nothing new on day {day}."})
+        >>> messages = session.context_for("what was the code again?", max_tokens=60)
+        >>> messages[0]["content"], len(messages) < 10
+        ("The door's code is 4711.", True)
+        """
+        from .recalling import gathered
+
+        return gathered(self, self._recalls(), query, max_tokens)
+
+    async def acontext_for(self, query: str, max_tokens: int) -> list[Any]:
+        """The same as :meth:`context_for`, with the work off the event loop."""
+        return await self._aside(self.context_for, query, max_tokens)
+
+    async def _aside(self, call: Callable[..., list[Any]], *arguments: Any) -> list[Any]:
+        """Have a search done by a thread; an async embedding function runs on this loop."""
+        from .recalling import LOOP
+
+        token = LOOP.set(get_running_loop())
+        try:
+            return await to_thread(call, *arguments)
+        finally:
+            LOOP.reset(token)
+
+    def _recalls(self) -> Recaller:
+        from .recalling import Recaller
+
+        with self.lock:
+            if self._recaller is None:
+                self._recaller = Recaller(self)
+            return self._recaller
+
     def snapshots(self) -> tuple[Snapshot, ...]:
         """The last snapshots, oldest first, at most ``Policy.keep_snapshots``."""
         with self.lock:
@@ -340,6 +429,8 @@ class Session(Memory):
             StaleSessionError: The session was written elsewhere since it was opened here.
             StoreError: The store cannot take the snapshot.
         """
+        from .actions import consolidate_memory, create_memory_snapshot
+
         if self.durable and not self._closed:
             consolidate_memory(self)
             create_memory_snapshot(self, "close")

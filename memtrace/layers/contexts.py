@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from math import inf
 from typing import Any
@@ -32,6 +32,11 @@ class Contexts(BaseLayer):
         self._ids: dict[str, str] = {}  # id by key
         self._touches: dict[str, int] = {}  # how often, by id
         self._soonest = inf  # no item expires before it
+        self._writes = 0
+        # What is not held any more: True: a pass took it out, and it can be recalled; False: it was
+        # replaced by a shorter form, and its owner took that out.
+        self._left: dict[str, bool] = {}
+        self._left_shared = False  # a snapshot has it: it is copied before it changes
 
     @property
     def items(self) -> tuple[Item, ...]:
@@ -92,7 +97,7 @@ class Contexts(BaseLayer):
         )
         with self._lock:
             if key is not None and key in self._ids:
-                self._discard(self._ids[key])
+                self._discard(self._ids[key], gone=True)
             self._insert(item)
         return item
 
@@ -151,14 +156,14 @@ class Contexts(BaseLayer):
         return self._touches.get(item_id, 0)
 
     def remove(self, key: str) -> Item:
-        """Take out the item under a key or an id, and return it.
+        """Take out the item under a key or an id, and return it. It is not recalled any more.
 
         Raises:
             KeyError: There is none.
         """
         with self._lock:
             item = self._require(key)
-            self._discard(item.id)
+            self._discard(item.id, gone=True)
             return item
 
     @property
@@ -170,7 +175,7 @@ class Contexts(BaseLayer):
         """Forget every item."""
         with self._lock:
             for item_id in tuple(self._by_id):
-                self._discard(item_id)
+                self._discard(item_id, gone=True)
 
     # --- within the package, under the lock -------------------------------------------------
 
@@ -190,13 +195,15 @@ class Contexts(BaseLayer):
         self._tally.added += item.tokens
         self._note("add", self._index, 0, None, item)
 
-    def _discard(self, item_id: str) -> None:
-        self._remove(item_id)
-        self._note("remove", self._index, 0, item_id)
+    def _discard(self, item_id: str, gone: bool = False) -> None:
+        """Take an item out; where it is not ``gone`` for good, it can still be recalled."""
+        self._remove(item_id, gone)
+        self._note("remove", self._index, 0, item_id, None, gone or None)
 
-    # --- the three changes there are, and making them again ---------------------------------
+    # --- the changes there are, and making them again ---------------------------------------
 
     def _put(self, item: Item) -> None:
+        self._writes += 1
         self._by_id[item.id] = item
         if item.key is not None:
             self._ids[item.key] = item.id
@@ -213,8 +220,10 @@ class Contexts(BaseLayer):
         self._touches[item.id] = self._touches.get(item.id, 0) + 1
         return touched
 
-    def _remove(self, item_id: str) -> None:
+    def _remove(self, item_id: str, gone: bool) -> None:
+        self._writes += 1
         item = self._by_id.pop(item_id)
+        self._leave(item.derived_from if gone else item.derived_from or (item_id,), not gone)
         self._touches.pop(item_id, None)
         if item.key is not None and self._ids.get(item.key) == item_id:
             del self._ids[item.key]
@@ -222,22 +231,31 @@ class Contexts(BaseLayer):
         if item.pinned:
             self._tally.pinned -= item.tokens
 
+    def _leave(self, ids: Iterable[str], recallable: bool) -> None:
+        if self._left_shared:
+            self._left, self._left_shared = dict(self._left), False
+        self._left.update(dict.fromkeys(ids, recallable))
+
     def _dump(self, _copied: Callable[[Any], Any]) -> Any:
-        return tuple(self._by_id.values()), dict(self._touches)
+        self._left_shared = True
+        return tuple(self._by_id.values()), dict(self._touches), self._left
 
     def _load(self, state: Any, _copied: Callable[[Any], Any]) -> None:
-        items, touches = state
+        items, touches, *left = state
         for item_id in tuple(self._by_id):
-            self._remove(item_id)
+            self._remove(item_id, gone=True)
         for item in items:
             self._put(item)
         self._touches = dict(touches)
+        self._left = dict(*left)
 
     def _apply(self, op: str, place: int, key: Any, item: Item | None, extra: Any) -> None:
         if op == "add" and item is not None:
             self._put(item)
         elif op == "remove":
-            self._remove(key)
+            self._remove(key, gone=bool(extra))
+        elif op == "left":
+            self._leave((key,), bool(extra))
         elif op == "touch":
             now, run_id = extra
             self._touch(self._by_id[key], float(now), run_id)
@@ -251,6 +269,8 @@ class Contexts(BaseLayer):
                 yield Change(
                     "touch", self._index, 0, item.id, None, (item.last_used_at, item.run_id)
                 )
+        for item_id, recallable in self._left.items():
+            yield Change("left", self._index, 0, item_id, None, recallable)
 
     def _recount(self) -> None:
         for item in self._by_id.values():

@@ -3,15 +3,32 @@
 Nothing here is imported until a session first keeps something.
 """
 
-from .base import Damage, Loaded, Store, Ticket, Verification, Write, Written, settled
+from .base import (
+    Damage,
+    Entry,
+    Found,
+    Indexing,
+    Loaded,
+    OutOfStepError,
+    Store,
+    Ticket,
+    Verification,
+    Write,
+    Written,
+    settled,
+)
 from .opening import open_store
 from .rows import Head, Row, StoredItem, encode
 from .sqlite import SQLiteStore
 
 __all__ = [
     "Damage",
+    "Entry",
+    "Found",
     "Head",
+    "Indexing",
     "Loaded",
+    "OutOfStepError",
     "Row",
     "SQLiteStore",
     "Store",

@@ -8,6 +8,7 @@ from asyncio import AbstractEventLoop, Future, get_running_loop
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from ..errors import StoreError
 from ..values import LoggedRun
 from .rows import Head, Row
 
@@ -71,6 +72,60 @@ class Loaded(NamedTuple):
     head: Head
     rows: Sequence[Row]
     missing: Sequence[str]
+
+
+class Entry(NamedTuple):
+    """One text by which an item is found.
+
+    Args:
+        item: The item's id.
+        created_at: When that was made: an id alone may come again after a crash.
+        start: Where the text begins in the item's, in characters.
+        stop: Where it ends.
+        words: What it says, with a space between the words; empty: nothing.
+    """
+
+    item: str
+    created_at: float
+    start: int
+    stop: int
+    words: str
+
+
+class Indexing(NamedTuple):
+    """A change of a session's index.
+
+    Args:
+        before: The mark that the index has; empty: there is none yet.
+        after: The mark that it gets: any bytes that it never had.
+        gone: Ids of items that are not found any more.
+        entries: What comes in, after those have gone.
+    """
+
+    before: bytes
+    after: bytes
+    gone: Sequence[str]
+    entries: Sequence[Entry]
+
+
+class Found(NamedTuple):
+    """Where a search found something.
+
+    Args:
+        item: The item's id.
+        start: Where the text that was found begins in the item's, in characters.
+        stop: Where it ends.
+        score: The higher the better; of one search comparable, of two not.
+    """
+
+    item: str
+    start: int
+    stop: int
+    score: float
+
+
+class OutOfStepError(StoreError):
+    """An index is not what its session takes it for: it has to be looked at anew."""
 
 
 class Damage(NamedTuple):
@@ -159,6 +214,22 @@ class Store(Protocol):
 
     def sessions(self) -> list[str]:
         """Ids of the sessions it holds."""
+
+    def index(self, session: str, change: Indexing) -> Ticket:
+        """Change what a session's items are found by; its caller waits for the ticket.
+
+        The ticket raises :class:`OutOfStepError` where ``change.before`` is not its mark.
+        """
+
+    def indexed(self, session: str) -> tuple[bytes, dict[str, float]]:
+        """The mark of a session's index, and when each item in it was made, by its id."""
+
+    def search(self, session: str, mark: bytes, words: Sequence[str], limit: int) -> list[Found]:
+        """What of a session has any of these words, or their other forms, the best first.
+
+        Raises:
+            OutOfStepError: Its index has another mark.
+        """
 
     def check(self) -> Verification:
         """What it holds, and what of it is damaged."""

@@ -49,6 +49,22 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )""",
         "CREATE INDEX runs_of ON runs (session)",
     ),
+    (  # 3: what is indexed of a session; the words themselves come with the first search
+        """CREATE TABLE recalls (
+            number INTEGER PRIMARY KEY,
+            session INTEGER NOT NULL UNIQUE,
+            mark BLOB NOT NULL
+        )""",
+        """CREATE TABLE passages (
+            seq INTEGER PRIMARY KEY,
+            recall INTEGER NOT NULL,
+            item TEXT NOT NULL,
+            created_at REAL NOT NULL,
+            start INTEGER NOT NULL,
+            stop INTEGER NOT NULL
+        )""",
+        "CREATE INDEX passages_of ON passages (recall, item)",
+    ),
 )
 """Never changed, only added to: a store of every older version must still open."""
 

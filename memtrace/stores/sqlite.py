@@ -21,8 +21,9 @@ from typing import Literal
 
 from ..errors import StaleSessionError, StoreDamagedError, StoreError, StoreVersionError
 from ..values import LoggedRun
+from . import search as searching
 from . import writer
-from .base import Loaded, Verification, Write
+from .base import Found, Indexing, Loaded, Ticket, Verification, Write
 from .reading import Places, newest, own_head
 from .rows import START, Head, Row, chained, decode_row
 from .runs import COLUMNS, run_from
@@ -325,6 +326,30 @@ class SQLiteStore:
                 (new, key, upto),
             )
 
+    # --- searching ----------------------------------------------------------------------------
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """The connection within a transaction: what the block writes is all there, or none."""
+        self._refuse_damaged()
+        with self._reading() as connection, _transaction(connection):
+            yield connection
+
+    def index(self, session: str, change: Indexing) -> Ticket:
+        """Change what a session's items are found by; its caller waits for the ticket."""
+        job = searching.Job(session, key_of(session), change)
+        return searching.submit(searching.Index(self), job, threaded=self.durable)
+
+    def indexed(self, session: str) -> tuple[bytes, dict[str, float]]:
+        """The mark of a session's index, and when each item in it was made, by its id."""
+        with self._reading() as connection:
+            return searching.indexed(connection, key_of(session))
+
+    def search(self, session: str, mark: bytes, words: Sequence[str], limit: int) -> list[Found]:
+        """What of a session has any of these words, or their other forms, the best first."""
+        with self._reading() as connection:
+            return searching.search(connection, key_of(session), mark, words, limit)
+
     def check(self) -> Verification:
         """What it holds, and what of it is damaged."""
         from .checking import check
@@ -433,17 +458,26 @@ def _migrate(connection: sqlite3.Connection, name: str) -> None:
         connection.execute(f"PRAGMA user_version = {VERSION}")
 
 
-@contextmanager
-def _transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[None]:
-    connection.execute(f"BEGIN {kind}")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            with suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
-        raise
+class _transaction:  # noqa: N801  (used as a function; a generator would take three times as long)
+    """A block whose writes are all there after it, or none."""
+
+    __slots__ = ("_connection", "_kind")
+
+    def __init__(self, connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> None:
+        self._connection = connection
+        self._kind = kind
+
+    def __enter__(self) -> None:
+        self._connection.execute(f"BEGIN {self._kind}")
+
+    def __exit__(self, failed: object, error: object, traceback: object) -> None:
+        try:
+            if failed is None:
+                self._connection.execute("COMMIT")
+        finally:
+            if self._connection.in_transaction:
+                with suppress(sqlite3.Error):
+                    self._connection.execute("ROLLBACK")
 
 
 def _typed(error: sqlite3.Error, name: str) -> StoreError:

@@ -23,7 +23,7 @@ from memtrace import (
     create_memory_snapshot,
     verify,
 )
-from memtrace.stores import Store, Ticket, Written
+from memtrace.stores import Entry, Indexing, OutOfStepError, Store, Ticket, Written
 from memtrace.stores.rows import START, Head, Row, decode, decode_row, encode
 from memtrace.stores.schema import MIGRATIONS, VERSION
 
@@ -233,6 +233,80 @@ def test_a_store_opens_again_after_it_was_closed(tmp_path: Path) -> None:
     store.close()
 
 
+# --- what is found again --------------------------------------------------------------------------
+
+
+def index(store: Store, session: str, before: bytes, after: bytes, **texts: str) -> None:
+    """Have texts indexed by item, and wait."""
+    entries = [Entry(item, 1.5, 0, len(text), text) for item, text in texts.items()]
+    store.index(session, Indexing(before, after, (), entries)).result(30)
+
+
+def test_what_was_indexed_is_found(store: Store) -> None:
+    """
+    Words are found in their other forms, the text that has most of them first; pairs of
+    characters are words like others; and what has none of them is not found.
+    """
+    index(store, "a", b"", b"1", m1="the dogs were running", m2="one dog and a cat", m3="設定 定を")
+
+    assert [found.item for found in store.search("a", b"1", ["dog", "cat"], 9)] == ["m2", "m1"]
+    assert [found.item for found in store.search("a", b"1", ["run"], 9)] == ["m1"]
+    assert [found[:3] for found in store.search("a", b"1", ["設定"], 9)] == [("m3", 0, 5)]
+    assert len(store.search("a", b"1", ["dog", "cat"], 1)) == 1
+    assert store.search("a", b"1", ["horse"], 9) == []
+    assert store.search("a", b"1", [], 9) == []
+
+
+def test_what_is_gone_is_not_found(store: Store) -> None:
+    """
+    An item that was taken out of the index is not in it; the others are, and when they were made.
+    """
+    index(store, "a", b"", b"1", m1="one", m2="one two", m3="")
+    store.index("a", Indexing(b"1", b"2", ["m1"], ())).result(30)
+
+    assert store.indexed("a") == (b"2", {"m2": 1.5, "m3": 1.5})
+    assert [found.item for found in store.search("a", b"2", ["one"], 9)] == ["m2"]
+
+
+def test_sessions_do_not_find_each_others(store: Store) -> None:
+    """
+    Each session has an index of its own.
+    """
+    index(store, "a", b"", b"1", m1="apple")
+    index(store, "b", b"", b"1", m1="pear apple")
+
+    assert [found[2] for found in store.search("a", b"1", ["apple", "pear"], 9)] == [5]
+    assert store.indexed("c") == (b"", {})
+    assert store.search("c", b"", ["apple"], 9) == []
+
+
+def test_an_index_that_changed_says_so(store: Store) -> None:
+    """
+    Who takes an index for what it is not any more is told, and changes nothing.
+    """
+    index(store, "a", b"", b"1", m1="apple")
+    index(store, "a", b"1", b"2", m2="pear")
+
+    with pytest.raises(OutOfStepError):
+        store.search("a", b"1", ["apple"], 9)
+    with pytest.raises(OutOfStepError):
+        index(store, "a", b"1", b"3", m3="plum")
+    assert store.indexed("a") == (b"2", {"m1": 1.5, "m2": 1.5})
+
+
+@pytest.mark.parametrize(
+    "word", ['"', "'", "a\" OR \"b", "NEAR(", "x*", "said:x", "a\0b", "\ud800", "🙂", "", " "]
+)
+def test_any_word_is_only_a_word(store: Store, word: str) -> None:
+    """
+    Nothing that is given as a word means anything to the store's search.
+    """
+    index(store, "a", b"", b"1", m1="a b x near")
+
+    assert store.search("a", b"1", [word, "b"], 9)[0].item == "m1"
+    store.search("a", b"1", [word], 9)
+
+
 # --- what is stored -----------------------------------------------------------------------------
 
 json_like = st.recursive(
@@ -312,6 +386,8 @@ def test_a_store_of_an_older_version_is_taken_forward(dump: Path, tmp_path: Path
     assert decision.content == "On 3 May we chose PostgreSQL 16."
     assert session.cache.get(("rate", "EUR")) == {"USD": 1.08}
     assert session.agents["planner"].state == {"step": 3}
+    assert session.recall("which path?")[0].content == session.history[1]
+    assert session.recall("lost in a crash") == []
     create_memory_snapshot(session)
     session.close()
     assert len(Session.open("support-42", store=path).run_log()) == (0 if "v1" in dump.name else 2)
