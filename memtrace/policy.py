@@ -43,6 +43,9 @@ _COUNTS = {
 }
 
 
+_TIMES = ("summarizer_timeout_s", "hook_slow_s", "archive_after_s", "retention_review_s")
+
+
 class Lines(NamedTuple):
     """A policy's thresholds in tokens, so that looking costs a comparison."""
 
@@ -81,13 +84,17 @@ class Policy:
         keep_tool_outputs: This many last tool outputs stay whole in the first place. Source: with
             five kept, masking the older saved 52–60% of the tokens sent over recorded coding
             sessions.
-        stub_share: Share of a tool output that its stub may list names from. Source: at a quarter
-            .995 of the names that later steps used stayed visible.
-        short_form_share: Share of a context's tokens that its short form may keep. Source: at a
+        stub_share: Share of a tool output, or of a long argument of a call, that the names in its
+            stub may take: those in sight nowhere else. Source: at a quarter .997 of the names that
+            later steps of recorded coding agents used stayed in sight.
+        short_form_share: Share of a context's tokens, or of an inactive message's prose, that its
+            short form may keep. Source: at a
             quarter, extraction that favours names and numbers keeps .65 of answer facts.
-        digest_share: Share of the budget that the digest of dropped turns may hold.
-        cap_share: Share of the budget above which a single recent output is capped, when nothing
-            else suffices.
+        digest_share: Share of the budget that the digests of dropped turns may hold. Source: at a
+            budget of 32,000 tokens .10 kept .978 of the names that recorded coding agents used in
+            sight, .05 kept .970.
+        cap_share: Share of the budget that a single huge output is capped to at least, when the
+            last messages alone are past the target, or nothing else suffices.
         much_used: A context touched this often is consolidated whole.
         working_memory_alert: Alert above this share of working memory's allocation.
         budget_alert: Alert above this share of the budget.
@@ -109,6 +116,15 @@ class Policy:
             it, returns it without secrets. None: secrets are stored as they are.
         embed: Gives a vector for each of a list of texts, so that :meth:`Session.recall` finds by
             meaning too; it may be async. None: by words alone.
+        summarizer: Gives a text for the messages that a digest is to stand for, and for contexts
+            that are consolidated: ``summarizer(messages, previous)``, where ``previous`` is its
+            summary so far, which is to be extended. It may be async. It is called on a thread of
+            its own, an async one there on a loop of its own; from :meth:`Session.messages` on an
+            event loop it is not called. What it fails to give, or gives too late, empty, larger
+            than what memtrace keeps by itself, or without the names still spoken of, is not used.
+            None: memtrace extracts.
+        summarizer_timeout_s: Seconds that one pass waits for its summarizer in all. Source: a
+            model writes a thousand tokens in less.
         hook_slow_s: A hook slower than this is measured, named in an alert, and not killed.
         archive_after_s: Idle time after which a session is put away. Source: a working day.
         retention_review_s: Time after which what is kept is due for review. Source: a quarter.
@@ -134,7 +150,7 @@ class Policy:
     keep_tool_outputs: int = 5
     stub_share: float = 0.25
     short_form_share: float = 0.25
-    digest_share: float = 0.05
+    digest_share: float = 0.10
     cap_share: float = 0.05
     much_used: int = 3
     working_memory_alert: float = 0.80
@@ -149,6 +165,8 @@ class Policy:
     keep_snapshots: int = 10
     redactor: Callable[[str], str] | None = redact_secrets
     embed: Callable[[list[str]], Any] | None = None
+    summarizer: Callable[[list[Any], str], Any] | None = None
+    summarizer_timeout_s: float = 30.0
     hook_slow_s: float = 1.0
     archive_after_s: float = 86_400.0
     retention_review_s: float = 7_776_000.0
@@ -169,7 +187,7 @@ class Policy:
                 raise ConfigurationError(
                     f"Policy.{name} must be a whole number ≥ {least}, got {value!r}"
                 )
-        for name in ("hook_slow_s", "archive_after_s", "retention_review_s"):
+        for name in _TIMES:
             value = getattr(self, name)
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if not number or not value > 0:
@@ -188,6 +206,11 @@ class Policy:
             raise ConfigurationError(
                 "Policy.embed must be a function from a list of texts to a list of vectors, or "
                 f"None; got {self.embed!r}"
+            )
+        if self.summarizer is not None and not callable(self.summarizer):
+            raise ConfigurationError(
+                "Policy.summarizer must be a function from messages and the summary so far to a "
+                f"text, or None to extract; got {self.summarizer!r}"
             )
         self._check_actions()
 

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 from ..messages import rewrite
+from ..messages.patch import replaced
+from ..values import Item
 from .draft import DIGEST, Draft, Eligible
+from .names import listed
 from .pairs import Unit
-from .reducers import WORTH, once, text_of
-from .shorten import extract, gist
+from .salient import salient
+from .shorten import gist, names_of
+from .texts import WORTH, once
 
 MANY_DIGESTS = 8
 """Digests from which on they are gathered into one."""
 
+FULL = 0.7
+"""Share of the room for digests from which on they are gathered, so that there is room again."""
+
+LINES_SHARE = 0.25
+"""Share of a digest that says what its messages were about; the rest are names. Source: at a half
+recorded coding agents had .970 of the names they used in sight at 32,000 tokens, not .978."""
+
 
 def groups(draft: Draft, eligible: Eligible) -> None:
     """Show one digest in place of whole old turns, oldest first."""
-    told = sum(item is not None and item.kind == DIGEST for item in draft.history)
-    _fold(draft, eligible, gather=told >= MANY_DIGESTS)
+    told = [item for item in draft.history if item is not None and item.kind == DIGEST]
+    room = draft.memory.token_budget * draft.policy.digest_share
+    full = sum(item.tokens for item in told) > room * FULL
+    _fold(draft, eligible, gather=len(told) >= MANY_DIGESTS or full)
 
 
 def _fold(draft: Draft, eligible: Eligible, gather: bool) -> None:
@@ -80,7 +95,7 @@ class _Digest:
     def close(self) -> None:
         places, self._places, self._freed = sorted(self._places), [], 0
         draft = self._draft
-        if places and draft.memory.token_budget - draft.irreducible < 3 * WORTH:
+        if places and 0 <= draft.memory.token_budget - draft.irreducible < 3 * WORTH:
             draft.drop(places)  # what must stay leaves no room even for a line
         elif places:
             draft.fold(places, self._message(places))
@@ -90,13 +105,29 @@ class _Digest:
         items = [item for item in (draft.history[place] for place in places) if item is not None]
         told = sum(i.tokens for i in draft.history if i is not None and i.kind == DIGEST)
         room = 3 * max(0, int(draft.memory.token_budget * draft.policy.digest_share) - told)
-        held = sum(len(text_of(item.content)) for item in items)
+        held = sum(len(draft.text(item)) for item in items)
+        limit = min(
+            room // 2, held if draft.refers else held // 4
+        )  # the other half is left for the digests to come
         text = digest_text(
-            [_line(draft, place) for place in places],
+            [line for place in places for line in _line(draft, place).split("\n")],
             sum(len(item.derived_from) or 1 for item in items),
-            min(room // 2, held // 4),  # the other half is left for the digests to come
+            int(limit * LINES_SHARE) if draft.refers else limit,
         )
+        alone = _alone(draft, items, text) if draft.refers else []
+        names = listed(alone, limit - len(text))
+        text = f"{text}\n{names}" if names else text
         return _spoken(draft, text, "assistant" if _waits(draft, places[0]) else "user")
+
+
+def _alone(draft: Draft, items: list[Item], told: str) -> list[str]:
+    """Names in messages that are in sight nowhere else, and not told of; the latest first."""
+    within: Counter[str] = Counter()
+    for item in reversed(items):
+        within.update(draft.names_of(item))
+    here = set(names_of(told))
+    sight = draft.sight
+    return [name for name, count in within.items() if name not in here and sight[name] <= count]
 
 
 def digest_text(lines: list[str], count: int, limit_chars: int) -> str:
@@ -108,13 +139,14 @@ def digest_text(lines: list[str], count: int, limit_chars: int) -> str:
         if room < 0:
             break
         kept.append(line)
-    return "\n".join([_HEAD.format(count=count), *reversed(kept)])
+    return "\n".join([HEAD.format(count=count), *reversed(kept)])
 
 
 _GIST_FROM = 2000
 """Characters of a dropped message that its line in a digest is made from."""
 
-_HEAD = "[{count} earlier messages left out]"
+HEAD = "[{count} earlier messages left out]"
+"""First line of a digest."""
 
 
 def _line(draft: Draft, place: int) -> str:
@@ -123,7 +155,7 @@ def _line(draft: Draft, place: int) -> str:
     if item is None:
         return ""
     draft.breathe()
-    text = text_of(item.content)
+    text = draft.text(item)
     if item.kind == DIGEST:
         return text.partition("\n")[2]
     if fact.calls:
@@ -132,7 +164,7 @@ def _line(draft: Draft, place: int) -> str:
         found = " ".join(draft.names_in(text)[:12])
         return f"→ {gist(found, 160)}" if found else ""
     return (
-        f"{fact.kind}: {gist(extract(text[:_GIST_FROM], 0.25) if len(text) > 400 else text, 200)}"
+        f"{fact.kind}: {gist(salient(text[:_GIST_FROM], 0.25) if len(text) > 400 else text, 200)}"
     )
 
 
@@ -163,7 +195,7 @@ def _spoken(draft: Draft, text: str, role: str) -> Any:
 
 def _like(message: Any, text: str) -> Any:
     if not isinstance(message, dict):
-        return rewrite(message, once(text))
+        return _object_like(message, text)
     role = message.get("role")
     if "parts" in message:
         return {"role": role, "parts": [{"text": text}]}
@@ -172,3 +204,34 @@ def _like(message: Any, text: str) -> Any:
     if isinstance(first, dict) and "type" not in first and "text" in first:
         return {"role": role, "content": [{"text": text}]}
     return {"role": role, "content": text}
+
+
+_IDENTITY = (
+    "id",
+    "name",
+    "tool_call_id",
+    "call_id",
+    "run_id",
+    "message_id",
+    "provider_response_id",
+)
+"""What a framework knows a message by; two messages of one id replace each other in some."""
+
+_SPEAKING = ("user-prompt", "text")
+"""Kinds of the parts that a user or a model speaks in; a system prompt's is another."""
+
+
+def _object_like(message: Any, text: str) -> Any:
+    """A framework's own message, that says this and nothing else, and is nobody's before."""
+    said = rewrite(message, once(text))
+    parts = getattr(message, "parts", None)
+    if isinstance(parts, (list, tuple)):
+        speaking = [p for p in parts if getattr(p, "part_kind", "") in _SPEAKING]
+        if speaking:
+            with suppress(TypeError):
+                said = replaced(message, ("parts",), [rewrite(speaking[0], once(text))])
+    for key in _IDENTITY:
+        if getattr(said, key, None) is not None:
+            with suppress(TypeError):  # it cannot be without one
+                said = replaced(said, (key,), None)
+    return said

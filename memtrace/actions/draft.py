@@ -9,37 +9,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
-from threading import current_thread, main_thread
-from time import perf_counter, sleep
 from typing import Any
 
 from ..memory import Memory
-from ..messages import Facts, facts
 from ..policy import Policy
 from ..values import Item, Layer
-from .pairs import Unit, units
-from .shorten import names_of
+from .view import DIGEST, Pace, View
+
+__all__ = ["DIGEST", "Draft", "Eligible"]
 
 Eligible = Callable[[Item], bool]
 
-_BREATH_EVERY_S = 0.001
-_BREATH_S = 1e-5
-"""Short, and yet long enough for the thread that waits to wake up."""
 
-
-class Draft:
+class Draft(View):
     """Memory as an action found it, and the changes it has decided on.
 
     Attributes:
-        history: The items of the conversation; None where one was dropped.
-        contexts: The items of working memory by id.
         memory_before: Tokens of the session as it was found.
         total: Tokens of the session, changes included.
         working: Tokens of working memory, changes included.
         wanted: The target as given; ``target_total`` may be softened where it is out of reach.
         reached: False where it was.
         crowded: Whether working memory was above its target.
-        states: Tokens of agents' states, which nothing here can make fewer.
         made: Ids of the items that the present run's passes made.
         fresh: Those of them that are spared still.
         changed: How many items were replaced, moved or dropped.
@@ -51,42 +42,24 @@ class Draft:
         target_total: int,
         target_working: int | None = None,
         policy: Policy | None = None,
+        *,
+        pace: Pace = "hurried",
     ) -> None:
-        self.memory = memory
-        self.policy = policy if policy is not None else memory.policy
-        self.wanted = self.target_total = target_total
-        self.reached = True
-        self.target_working = target_working
         with memory.lock:
-            profile = memory.profile()
-            self.history: list[Item | None] = list(memory.history.items)
-            self.contexts = {item.id: item for item in memory.active_contexts.items}
-            self.stored = {item.id: item for item in memory.archived_contexts.items}
+            super().__init__(memory, policy, pace)
             self.cached = list(memory.cache.items)
             self.active_runs = memory.active_runs()
             self.open_runs = frozenset(memory._open_runs)
             self.fresh = self.made = memory.record.fresh()
-        self.memory_before = self.total = profile.total_tokens
-        self.working = profile.working_memory
-        self.states = profile.agent_states
+        self.wanted = self.target_total = target_total
+        self.reached = True
+        self.target_working = target_working
+        self.memory_before = self.total = self._profile.total_tokens
+        self.working = self._profile.working_memory
         self.crowded = target_working is not None and self.working > target_working
         self.changed = 0
         self.compressed_in = self.compressed_out = 0
-        self._found = tuple(self.history)
-        self._names: dict[str, list[str]] = {}
-        self._breathes = current_thread() is not main_thread()
-        self._breathed = perf_counter()
         self._changes: list[tuple[tuple[Item, ...], Callable[[], None]]] = []
-
-    def breathe(self) -> None:
-        """Let other threads have the interpreter: called between two small pieces of work.
-
-        An event loop asks for it several times a turn, and would wait 5 ms each time: Python's
-        switch interval. A pass in the main thread keeps no event loop waiting.
-        """
-        if self._breathes and perf_counter() - self._breathed > _BREATH_EVERY_S:
-            sleep(_BREATH_S)
-            self._breathed = perf_counter()
 
     # --- how far ----------------------------------------------------------------------------
 
@@ -112,84 +85,26 @@ class Draft:
             return False
         return self.relieved
 
-    # --- reading ----------------------------------------------------------------------------
-
-    @cached_property
-    def facts(self) -> list[Facts]:
-        """Facts of each message as it was found; replacing one keeps them."""
-        return [
-            _NOTHING if item is None or item.kind == DIGEST else item.facts or facts(item.content)
-            for item in self._found
-        ]
-
-    def names_in(self, text: str) -> list[str]:
-        """Names in a text of a message, first mention first. Each text is searched once."""
-        found = self._names.get(text)
-        if found is None:
-            self.breathe()
-            found = self._names[text] = names_of(text)
-        return found
-
-    @cached_property
-    def units(self) -> list[Unit]:
-        """Messages that must stay together, by their positions."""
-        return units(self.facts)
-
-    @cached_property
-    def protected(self) -> frozenset[int]:
-        """Positions that stay as they are: pins, system prompts, first task, latest user turn."""
-        places = {i for i, item in enumerate(self.history) if item is not None and item.pinned}
-        users = []
-        for place, fact in enumerate(self.facts):
-            item = self.history[place]
-            if fact.kind == "system":
-                places.add(place)
-            elif fact.kind == "user" and item is not None and not item.derived_from:
-                users.append(place)
-        if users:
-            places |= {users[0], users[-1]}
-        return frozenset(places)
-
-    @property
-    def pinned(self) -> int:
-        """Tokens of pinned contexts."""
-        held = (*self.contexts.values(), *self.stored.values())
-        return sum(item.tokens for item in held if item.pinned)
-
-    @property
-    def kept_turns(self) -> int:
-        """Tokens of the messages that stay as they are."""
-        kept = (self.history[place] for place in self.protected)
-        return sum(item.tokens for item in kept if item is not None)
-
-    @property
-    def irreducible(self) -> int:
-        """Tokens that no action can free."""
-        return self.pinned + self.kept_turns + self.states
-
-    @cached_property
-    def recent(self) -> frozenset[str]:
-        """Ids of the last messages, which no unit is parted by."""
-        return frozenset(item.id for item in self._found[self._recent_from :] if item is not None)
-
-    @property
-    def _recent_from(self) -> int:
-        start = max(0, len(self._found) - self.policy.keep_recent)
-        for unit in reversed(self.units):  # the later ones may reach back before the earlier
-            if unit.places[0] < start <= unit.places[-1]:
-                start = unit.places[0]
-        return start
-
     # --- changing ---------------------------------------------------------------------------
 
-    def replace(self, place: int, content: Any, kind: str | None = None) -> bool:
-        """Show something shorter in place of a message. Kept only if it is shorter."""
+    def replace(self, place: int, content: Any, least_gain: float = 0.0) -> bool:
+        """Show something shorter in place of a message. Kept only if it is shorter.
+
+        Args:
+            place: Position of the message.
+            content: What to show.
+            least_gain: Share of its tokens that this must save.
+        """
         old = self.history[place]
         assert old is not None
-        tokens = self.memory._count(content)
-        if content is old.content or tokens >= old.tokens:
+        if content is old.content:
             return False
-        new = self._derived(old, (old,), content, tokens, kind or old.kind)
+        tokens = self.memory._count(content)
+        if tokens >= old.tokens or tokens > old.tokens * (1 - least_gain):
+            return False
+        new = self._derived(old, (old,), content, tokens, old.kind)
+        self._sources.setdefault(new.derived_from[0], old)
+        self._see((old,), new)
         self.history[place] = new
         self._shrunk(old.tokens, tokens)
         self._edit((old,), lambda: self._show(old, new))
@@ -203,6 +118,7 @@ class Draft:
         if tokens >= before:
             return False
         new = self._derived(olds[0], olds, content, tokens, DIGEST)
+        self._see(olds, new)
         for place in places:
             self.history[place] = None
         self.history[places[0]] = new
@@ -220,6 +136,7 @@ class Draft:
     def drop(self, places: Sequence[int]) -> None:
         """Show nothing in place of messages; the originals stay reachable."""
         olds = tuple(item for item in (self.history[place] for place in places) if item)
+        self._see(olds, None)
         for place in places:
             self.history[place] = None
         self._shrunk(sum(item.tokens for item in olds), 0)
@@ -325,6 +242,13 @@ class Draft:
     def _fresh(self) -> list[Item]:
         return []
 
+    def _see(self, olds: Iterable[Item], new: Item | None) -> None:
+        if "sight" in self.__dict__:
+            for item in olds:
+                self.sight.subtract(self.names_of(item))
+            if new is not None:
+                self.sight.update(self.names_of(new))
+
     def _shrunk(self, before: int, after: int) -> None:
         self.total += after - before
         self.compressed_in += before
@@ -346,9 +270,3 @@ class Draft:
             kind=kind,
             derived_from=tuple(sources),
         )
-
-
-DIGEST = "digest"
-"""Kind of the item that stands for dropped turns."""
-
-_NOTHING = Facts("user", DIGEST)

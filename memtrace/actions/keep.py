@@ -17,7 +17,8 @@ from ..telemetry import names
 from ..values import ActionReport
 from .draft import Draft
 from .perform import Result, Tell, perform
-from .reducers import short_form
+from .stored import short_form
+from .summaries import summarized
 
 
 def consolidate_memory(memory: Memory, *, tell: Tell = schedule) -> ActionReport:
@@ -43,10 +44,11 @@ def consolidate_memory(memory: Memory, *, tell: Tell = schedule) -> ActionReport
             if not item.pinned and item.run_id not in draft.active_runs:
                 moved_tokens += item.tokens
                 draft.store(item, short_form(draft, item))
+        told = summarized(draft)
         return Result(
             items=draft.commit(),
             reason="no recent run used them",
-            attributes={names.MOVED_TOKENS: moved_tokens},
+            attributes={names.MOVED_TOKENS: moved_tokens, **told},
         )
 
     return perform(memory, "consolidate", "consolidate", work, tell=tell)

@@ -2,42 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import threading
-from collections.abc import Iterable, Iterator
-
 from ..errors import ConfigurationError
 from ..hooks import schedule
-from ..memory import Memory, current_run
+from ..memory import Memory
 from ..policy import Policy
 from ..telemetry import metrics, names
-from ..values import ActionReport, Item
-from .digests import dropped, groups
-from .draft import DIGEST, Draft, Eligible
+from ..values import ActionReport
+from .draft import Draft
 from .perform import Result, Tell, counted, perform, tell_event
-from .reducers import (
-    Reducer,
-    arguments,
-    capped,
-    cold_cache,
-    contexts,
-    duplicates,
-    expired,
-    long_term,
-    old_outputs,
-    spill,
-    squeezed,
-)
+from .pipeline import FIRST, reduce, run
+from .stored import expired
+from .summaries import summarized
+from .view import Pace
 
 STRATEGY = "extractive"
 """How memory is made smaller without a model."""
-
-_FIRST: tuple[Reducer, ...] = (expired, cold_cache)
-_INACTIVE: tuple[Reducer, ...] = (duplicates, old_outputs, contexts, groups)
-_OWN: tuple[Reducer, ...] = (duplicates, old_outputs, groups)
-_OTHERS: tuple[Reducer, ...] = (contexts, duplicates, old_outputs, groups)
-_RECENT: tuple[Reducer, ...] = (capped, old_outputs, groups)
-_LAST: tuple[Reducer, ...] = (squeezed, arguments, dropped)
 
 
 def trigger_cleanup(
@@ -77,12 +56,13 @@ def trigger_cleanup(
     _check(target)
 
     def work() -> Result:
-        draft = Draft(memory, int(memory.token_budget * target), policy=policy)
+        whole = int(memory.token_budget * target)
+        draft = Draft(memory, whole, policy=policy, pace=_pace(least_gain))
         if draft.done:
             return Result()
-        _run(draft, _FIRST, lambda item: True, only_inactive=True)
+        run(draft, FIRST, lambda item: True, only_inactive=True)
         if not draft.done:
-            _reduce(draft, cleanup=True)
+            reduce(draft, cleanup=True)
         if _not_worth_it(draft, least_gain):
             return _declined(draft)
         result = _committed(draft)
@@ -93,7 +73,7 @@ def trigger_cleanup(
         counted(names.METRIC_CLEANUP_REMOVED, removed, reason=_cause(reason))
         told = {
             names.CLEANUP_REASON: _cause(reason),
-            names.CLEANUP_STRATEGY: STRATEGY,
+            names.CLEANUP_STRATEGY: result.attributes.pop(names.COMPRESSION_STRATEGY, STRATEGY),
             names.CLEANUP_REMOVED_ITEMS: result.items,
             names.CLEANUP_REMOVED_TOKENS: removed,
         }
@@ -142,6 +122,7 @@ def compress_memory(
     reason: str = "by hand",
     policy: Policy | None = None,
     least_gain: float = 0.0,
+    gently: bool = False,
     tell: Tell = schedule,
 ) -> ActionReport:
     """Show shorter forms: of what no recent run uses first, then of what is in use.
@@ -158,6 +139,8 @@ def compress_memory(
         policy: The steps' constants; None: the session's.
         least_gain: Share of the budget that it must free, or it is declined and changes nothing,
             unless memory is over budget. 0: it does what it can.
+        gently: Only shorten: each message stays in its place, with the names that are in sight
+            nowhere else, and the last messages stay whole. Quick enough before every model call.
         tell: Takes what async hooks still have to do.
 
     Returns:
@@ -176,10 +159,11 @@ def compress_memory(
     def work() -> Result:
         # Pins stay, so what they hold of working memory is as low as it gets.
         working = max(int(memory.budget.limits[0] * target), memory.profile().pinned_tokens)
-        draft = Draft(memory, int(memory.token_budget * target), working, policy)
+        whole = int(memory.token_budget * target)
+        draft = Draft(memory, whole, working, policy, pace="brisk" if gently else _pace(least_gain))
         if draft.done:
             return Result()
-        _reduce(draft, cleanup=False)
+        reduce(draft, cleanup=False, gently=gently)
         if _not_worth_it(draft, least_gain):
             return _declined(draft)
         result = _committed(draft)
@@ -188,12 +172,13 @@ def compress_memory(
             ratio = came_out / went_in
             with memory.lock:
                 memory.record.compressed(went_in, came_out)
-            counted(names.METRIC_COMPRESSION_INPUT, went_in, strategy=STRATEGY)
-            counted(names.METRIC_COMPRESSION_OUTPUT, came_out, strategy=STRATEGY)
-            series = {names.COMPRESSION_STRATEGY: STRATEGY}
+            strategy = result.attributes.get(names.COMPRESSION_STRATEGY, STRATEGY)
+            counted(names.METRIC_COMPRESSION_INPUT, went_in, strategy=strategy)
+            counted(names.METRIC_COMPRESSION_OUTPUT, came_out, strategy=strategy)
+            series = {names.COMPRESSION_STRATEGY: strategy}
             metrics.record(names.METRIC_COMPRESSION_RATIO, ratio, series, None)
             told = {
-                names.COMPRESSION_STRATEGY: STRATEGY,
+                names.COMPRESSION_STRATEGY: strategy,
                 names.COMPRESSION_INPUT: went_in,
                 names.COMPRESSION_OUTPUT: came_out,
                 names.COMPRESSION_RATIO: ratio,
@@ -206,105 +191,9 @@ def compress_memory(
     return perform(memory, "compress", "compress", work, tell=tell)
 
 
-# --- the order in which things go -----------------------------------------------------------------
-
-
-_working = threading.Lock()
-"""Held while a draft is worked out. It is all Python, so two at a time are no faster; and several
-workers together would keep an event loop waiting for the interpreter one after the other."""
-
-
-def _after_fork() -> None:
-    global _working
-    _working = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-
-
-def _reduce(draft: Draft, *, cleanup: bool) -> None:
-    """Every step on what is inactive; only if that does not suffice, on what is in use."""
-    with _working:
-        _reduce_in_order(draft, cleanup=cleanup)
-
-
-def _reduce_in_order(draft: Draft, *, cleanup: bool) -> None:
-    for eligible, steps in _levels(draft):
-        if steps is _RECENT:
-            _soften(draft)
-        _run(draft, steps, eligible)
-        if draft.done:
-            return
-        if cleanup:
-            _run(draft, (spill,), eligible)
-    if cleanup:
-        _run(draft, (long_term, cold_cache), lambda item: True)
-    if draft.total > draft.memory.token_budget:
-        # Above the budget a model call would fail: here even what this run's passes made goes.
-        _run(draft, _LAST, lambda item: True)
-        draft.fresh = frozenset()
-        _run(draft, _LAST, lambda item: True)
-
-
-def _soften(draft: Draft) -> None:
-    """Spare the last messages where even without them the target could not be reached.
-
-    Giving them all up would not reach it either. So they keep a tenth of the room that what must
-    stay leaves in the budget, and the rest is left for what comes next.
-    """
-    if draft.irreducible > draft.target_total:
-        draft.reached = False
-        room = max(0, draft.memory.token_budget - draft.irreducible)
-        draft.target_total = draft.irreducible + room // 10
-
-
-def _levels(draft: Draft) -> Iterator[tuple[Eligible, tuple[Reducer, ...]]]:
-    recent, active = draft.recent, draft.active_runs
-    run = current_run()
-    outer = set(draft.open_runs)
-    while run is not None and run.run_id in outer and run.memory is draft.memory:
-        # The innermost open run pays for itself before it takes what outer runs still use.
-        outer.discard(run.run_id)
-        break
-
-    def inactive(item: Item) -> bool:
-        return item.run_id not in active and item.id not in recent
-
-    def own(item: Item) -> bool:
-        return item.run_id not in outer and item.id not in recent
-
-    def others(item: Item) -> bool:
-        return item.id not in recent
-
-    yield inactive, _INACTIVE
-    yield own, _OWN
-    yield others, _OTHERS
-    # What this run's passes made is spared so far. In a long run its stubs must go in the end;
-    # its digests stay: no run puts the same message into two.
-    draft.fresh = frozenset(
-        item.id
-        for item in draft.history
-        if item is not None and item.kind == DIGEST and item.id in draft.fresh
-    )
-    yield others, _OTHERS
-    yield (lambda item: True), _RECENT
-
-
-def _run(
-    draft: Draft, steps: Iterable[Reducer], eligible: Eligible, *, only_inactive: bool = False
-) -> None:
-    active = draft.active_runs
-
-    def may(item: Item) -> bool:
-        if item.id in draft.fresh:
-            return False
-        return eligible(item) and not (only_inactive and item.run_id in active)
-
-    for step in steps:
-        if draft.done:
-            return
-        step(draft, may)
+def _pace(least_gain: float) -> Pace:
+    """A pass of the loop has a least gain, and a model call that waits for it; by hand none has."""
+    return "hurried" if least_gain else "thorough"
 
 
 def _not_worth_it(draft: Draft, least_gain: float) -> bool:
@@ -325,10 +214,11 @@ def _declined(draft: Draft) -> Result:
 
 
 def _committed(draft: Draft) -> Result:
+    told = summarized(draft)
     items = draft.commit()
     if draft.done and draft.reached:
-        return Result(items)
-    return Result(items, reached=False, reason=_shortfall(draft))
+        return Result(items, attributes=told)
+    return Result(items, reached=False, reason=_shortfall(draft), attributes=told)
 
 
 def _shortfall(draft: Draft) -> str:

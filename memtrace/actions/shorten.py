@@ -2,54 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
+from .extraction import extract
 from .names import listed, names_in
 
-_BREAK = re.compile(r"(?<=[.!?。!?])\s+|(?<=[。!?])|\n+")
-_NUMBER = re.compile(r"\d")
-_CAPITAL = re.compile(r"\b[A-ZÀ-ÖØ-Þ]\w")
-_TO_DO = re.compile(r"\b(TODO|FIXME|must|decided|decision|because|next|error|failed)\b", re.I)
-
-
-def extract(text: str, share: float) -> str:
-    """The sentences of a text that name, number, date or decide most, up to a share of it.
-
-    Source: on recorded dialogues, sentences chosen by names, numbers and dates kept .65 of
-    answer facts at a quarter of the tokens; a random choice kept .27.
-
-    Args:
-        text: Any text.
-        share: Of its characters, 0–1.
-
-    >>> extract("It was nice. We met at 10:30 in Room 4b with Ann. It went on. Bye then.", 0.6)
-    'We met at 10:30 in Room 4b with Ann.'
-    """
-    room = int(len(text) * share)
-    sentences = [part.strip() for part in _BREAK.split(text)]
-    ranked = sorted(
-        ((_weight(sentence), index) for index, sentence in enumerate(sentences) if sentence),
-        key=lambda entry: (-entry[0], entry[1]),
-    )
-    kept: list[int] = []
-    for _, index in ranked:
-        cost = len(sentences[index]) + 1
-        if cost <= room:
-            kept.append(index)
-            room -= cost
-        if room < 16:
-            break
-    if not kept:
-        return text[: int(len(text) * share)]
-    return "\n".join(sentences[index] for index in sorted(kept))
-
-
-def _weight(sentence: str) -> float:
-    """What a sentence says for its length."""
-    names = sum(1 for _ in names_in(sentence))
-    facts = 2 * names + len(_NUMBER.findall(sentence)) / 2 + len(_CAPITAL.findall(sentence))
-    decides = 3 * len(_TO_DO.findall(sentence))
-    return (facts + decides) / (20 + len(sentence))
+__all__ = ["cap", "extract", "gist", "names_of", "stub"]
 
 
 def stub(text: str, share: float, item_id: str, tokens: int, names: list[str]) -> str:

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from ..actions.draft import DIGEST
+from ..actions.view import DIGEST
 from ..engine import Run
 from ..messages import facts
 from ..messages.blocks import field as held

@@ -33,7 +33,7 @@ from opentelemetry.context import attach, create_key, get_value, set_value
 from opentelemetry.trace import get_current_span
 
 from .. import config
-from ..actions.draft import DIGEST
+from ..actions.view import DIGEST
 from ..engine import Run
 from ..messages import facts, texts
 from ..session import Session

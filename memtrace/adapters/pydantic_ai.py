@@ -23,7 +23,7 @@ from typing import Any
 from opentelemetry.trace import get_current_span
 
 from .. import config
-from ..actions.draft import DIGEST
+from ..actions.view import DIGEST
 from ..instrument import managed_agent
 from ..messages import facts, texts
 from ..session import Session

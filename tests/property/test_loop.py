@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -69,8 +70,16 @@ fresh = itertools.count()
 
 
 def text(size: int) -> str:
+    """A text of so many lines, by their number of a kind that some reducer works on."""
     number = next(fresh)
-    return "".join(f"note_{number}/line_{n}.py was read and kept. " for n in range(size))
+    lines = {
+        0: [f"note_{number}/line_{n}.py was read and kept. " for n in range(size)],
+        1: [f"{n}:{number} took {n} ms\n" for n in range(size)],
+        2: ["\x1b[32mthe same again\x1b[0m  \n"] * size,
+        3: [json.dumps({"note": number, "lines": list(range(size))}, indent=2)],
+        4: ["QUJD1xyz/ab+" * size, f" is note_{number}."],
+    }
+    return "".join(lines[size % len(lines)])
 
 
 def chat(ids: list[str], answered: list[str], size: int) -> list[Message]:

@@ -750,8 +750,8 @@ def test_only_the_last_of_equal_outputs_is_shown_whole() -> None:
     compress_memory(session, 0.6)
 
     first, second, third, *rest = replies(session)
-    assert first.startswith("[same call as a later one: ")
-    assert second.startswith("[same call as a later one: ")
+    assert first.startswith("[same output as a later one, set aside: ")
+    assert second.startswith("[same output as a later one, set aside: ")
     assert third == same
     assert rest == [output(n, 3) for n in range(6)]
 
@@ -766,7 +766,7 @@ def test_an_earlier_read_gives_way_to_a_later_one() -> None:
 
     compress_memory(session, 0.8)
 
-    assert replies(session)[0].startswith("[same call as a later one: ")
+    assert replies(session)[0].startswith("[same call as a later one, set aside: ")
     assert replies(session)[1:] == [*(output(n, 2) for n in range(6)), output(2, 30)]
 
 
@@ -844,7 +844,7 @@ def test_no_block_is_left_empty() -> None:
     compress_memory(session, 0.7)
 
     shown = session.history.messages()
-    assert "same call" in str(shown[2])
+    assert "same output" in str(shown[2])
     assert all(block["text"] for block in shown[2]["content"][0]["content"])
 
 
@@ -980,7 +980,7 @@ def test_a_digest_has_the_conversations_form() -> None:
     ]
     for messages, key in ((google, "parts"), (bedrock, "content")):
         session = full(messages, keep_recent=2)
-        compress_memory(session, 0.4)
+        compress_memory(session, 0.1)
 
         digest = next(item.content for item in session.history.items if item.kind == "digest")
         assert digest["role"] == "user"

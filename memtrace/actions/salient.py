@@ -1,0 +1,43 @@
+"""The quick extract: the telling sentences of a text, for passes that a model call waits for.
+
+:func:`memtrace.actions.shorten.extract` keeps more of what matters, and takes ten times as long.
+"""
+
+from __future__ import annotations
+
+import re
+
+_BREAK = re.compile(r"(?<=[.!?])\s+|(?<=[。\uff01\uff1f])|\n+")
+_TELLING = re.compile(r"\d|[_/]|\b[A-ZÀ-ÖØ-Þ]\w")
+_DECIDING = re.compile(r"\b(?:TODO|FIXME|must|decided|decision|because|next|error|failed)\b", re.I)
+_DECIDES = 3
+"""How many names or figures a word that decides something is worth."""
+
+
+def salient(text: str, share: float) -> str:
+    """The sentences of a text that name, number or decide most for their length, in order.
+
+    Args:
+        text: Any text.
+        share: Of its characters, 0–1.
+
+    >>> salient("It was nice. We met at 10:30 in Room 4b with Ann. It went on. Bye then.", 0.6)
+    'We met at 10:30 in Room 4b with Ann.'
+    """
+    room = int(len(text) * share)
+    sentences = [part for part in map(str.strip, _BREAK.split(text)) if part]
+    weights = [_weight(sentence) for sentence in sentences]
+    kept: list[int] = []
+    for index in sorted(range(len(sentences)), key=lambda index: -weights[index]):
+        cost = len(sentences[index]) + 1
+        if cost <= room:
+            kept.append(index)
+            room -= cost
+        if room < 16:
+            break
+    return "\n".join(sentences[index] for index in sorted(kept)) or text[: int(len(text) * share)]
+
+
+def _weight(sentence: str) -> float:
+    told = len(_TELLING.findall(sentence)) + _DECIDES * len(_DECIDING.findall(sentence))
+    return told / (20 + len(sentence))
