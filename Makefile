@@ -46,7 +46,7 @@ pytest: $(VENV)/.dev
 torture: $(VENV)/.dev ## Every fault in full: 500 kills, 300 bit flips, 150 truncations, a full disk ...
 	MEMTRACE_TORTURE=1 $(BIN)/pytest $(PYTEST_ARGS) -rP tests/faults
 
-ADAPTERS := anthropic google-adk langchain openai openai-agents pydantic-ai
+ADAPTERS := anthropic google-adk langchain llama-index openai openai-agents pydantic-ai strands
 
 adapters: $(ADAPTERS:%=adapter-%) adapter-instrumentor ## Each framework's adapter against the framework itself, in an environment of its own
 
@@ -57,7 +57,7 @@ adapter-%: ## One of them
 		$(if $(filter google-adk,$*),"sqlalchemy[asyncio]>=2") \
 		$(if $(filter llama-index,$*),llama-index-llms-openai llama-index-llms-openai-like) \
 		$(if $(filter strands,$*),anthropic openai)
-	.venv-$*/bin/pytest $(PYTEST_ARGS) tests/adapters/test_$(subst -,_,$*).py
+	.venv-$*/bin/pytest $(PYTEST_ARGS) tests/adapters/test_$(subst -,_,$*).py tests/adapters/test_examples.py
 
 adapter-instrumentor: ## The real clients observed, under `opentelemetry-instrument` too
 	@test -x .venv-instrumentor/bin/python || $(PYTHON) -m venv .venv-instrumentor

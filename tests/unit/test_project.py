@@ -13,7 +13,16 @@ import pytest
 from memtrace import _version
 
 DISTRIBUTION = "memtrace-otel"
-FRAMEWORKS = {"anthropic", "google-adk", "langchain", "openai", "openai-agents", "pydantic-ai"}
+FRAMEWORKS = {
+    "anthropic",
+    "google-adk",
+    "langchain",
+    "llama-index",
+    "openai",
+    "openai-agents",
+    "pydantic-ai",
+    "strands",
+}
 EXTRAS = {"all", "cli", "dev", "fast", "instrument", "otlp", "test", *FRAMEWORKS}
 
 
