@@ -16,13 +16,15 @@ than a few spaces."""
 
 _TERMINAL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _OVERWRITTEN = re.compile(r"[^\n]*\r(?=[^\r\n])")
-_TRAILING = re.compile(r"[ \t\r]\n")
 _STRINGS_OR_SPACE = re.compile(r'("(?:[^"\\]|\\.)*")|[ \t\r\n]+')
 _BASE64 = re.compile(
     r"(?<![A-Za-z0-9+/_\-])(?:data:[\w./+\-]+;base64,)?"
     r"[A-Za-z0-9+/_\-]{256,}={0,2}"
 )
 _LONG = 256
+_INDENT = 256
+"""Characters within which JSON begins."""
+
 _MIXED = re.compile(r"(?=.{0,999}[a-z])(?=.{0,999}[A-Z])(?=.{0,999}[0-9])", re.S)
 
 
@@ -55,7 +57,7 @@ def minified(text: str) -> str:
 
     Keys, numbers and strings stay as they are spelled.
     """
-    if text.lstrip()[:1] not in ("{", "["):
+    if text[:_INDENT].lstrip()[:1] not in ("{", "["):
         return text
     try:
         json.loads(text)
@@ -70,7 +72,7 @@ def without_codes(text: str) -> str:
         text = _TERMINAL.sub("", text)
     if "\r" in text:
         text = _OVERWRITTEN.sub("", text.replace("\r\n", "\n"))
-    if _TRAILING.search(text):
+    if " \n" in text or "\t\n" in text:
         text = "\n".join(line.rstrip(" \t\r") for line in text.split("\n"))
     return text
 
@@ -81,7 +83,7 @@ def without_base64(text: str, item_id: str = "") -> str:
     >>> without_base64("see " + "iVBORw0KGgo9" * 30, "m7")
     'see [base64: 360 characters, id m7]'
     """
-    if len(max(text.split("\n"), key=len)) < _LONG:
+    if max(map(len, text.split("\n"))) < _LONG:
         return text  # most texts: telling so takes a tenth of what the search does
     return _BASE64.sub(partial(_referred, item_id), text)
 

@@ -21,21 +21,20 @@ from __future__ import annotations
 import sys
 from asyncio import to_thread
 from collections.abc import AsyncGenerator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
 from opentelemetry.context import get_current, set_value
 from opentelemetry.trace import get_current_span
 
 from .. import config
-from ..engine import Spec, begin
 from ..layers.history import View
 from ..memory import RUN
 from ..messages import texts
 from ..session import Session
 from ..steps import finish, prepare
-from ..telemetry import names, spans
-from ._fitting import afit, pin
+from ..telemetry import spans
+from ._fitting import afit, open_run, pin
 from ._talking import Talk, inside, talk, within
 from ._versions import require
 
@@ -133,9 +132,8 @@ class MemtraceConversationManager(ConversationManager):
     def _opened(self, agent: Any) -> _Open:
         span, name = get_current_span(), _name(agent)
         made = span is agent.trace_span and span.is_recording()
-        about = {names.OPERATION_NAME: names.INVOKE_AGENT, names.AGENT_NAME: name}
-        spec = Spec("agent", name, "current" if made else "own", about)
-        run = begin(spec, self.session, asynchronous=True)
+        own: Literal["own", "current"] = "current" if made else "own"
+        run = open_run(self.session, name, asynchronous=True, span=own)
         return _Open(talk(run, name, self.session), sys.exc_info()[1])
 
     async def _end(self, event: Any) -> None:
