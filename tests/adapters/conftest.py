@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `contract` and `stub`
 
@@ -30,3 +31,11 @@ def there(module: str) -> bool:
 
 
 collect_ignore = [name for name, module in NEEDS.items() if not there(module)]
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print what the contract measured."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name == "figures":
+                terminalreporter.write_line(f"{report.nodeid.split('::')[-2]}: {value}")
