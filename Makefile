@@ -17,7 +17,7 @@ PYRIGHT = PATH="$(abspath $(BIN)):$$PATH" pyright
 SOURCES := pyproject.toml memtrace/_version.py
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint types floors pytest torture adapters unit lowest bench format clean
+.PHONY: help venv demo test lint types floors pytest torture backends adapters unit lowest bench format clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -40,11 +40,14 @@ types: $(VENV)/.dev
 floors: $(VENV)/.dev
 	$(BIN)/lint-imports --no-logo --no-cache
 
-pytest: $(VENV)/.dev
+pytest: $(VENV)/.dev $(VENV)/.json
 	$(BIN)/pytest $(PYTEST_ARGS)
 
 torture: $(VENV)/.dev ## Every fault in full: 500 kills, 300 bit flips, 150 truncations, a full disk ...
 	MEMTRACE_TORTURE=1 $(BIN)/pytest $(PYTEST_ARGS) -rP tests/faults
+
+backends: $(VENV)/.dev $(VENV)/.phoenix $(VENV)/.mlflow ## The demo in Arize Phoenix and an MLflow server, with pictures (2 GB; needs Chromium)
+	$(BIN)/pytest -n 0 tests/receivers/backends.py
 
 ADAPTERS := anthropic google-adk langchain llama-index openai openai-agents pydantic-ai strands
 
@@ -98,6 +101,15 @@ $(VENV)/.demo $(VENV)/.test $(VENV)/.dev: $(SOURCES) | $(BIN)/python
 	@echo "Installing memtrace-otel[$(extras)] into $(VENV)"
 	@$(PIP) --editable ".[$(extras)]"
 	@touch $@ $(if $(filter dev,$(extras)),$(VENV)/.demo $(VENV)/.test)
+
+# Programs that the demo is sent to, each with hundreds of packages.
+$(VENV)/.phoenix: package = arize-phoenix
+$(VENV)/.mlflow: package = mlflow
+$(VENV)/.phoenix $(VENV)/.mlflow: | $(BIN)/python
+	@echo "Installing $(package) into $(@:$(VENV)/.%=$(VENV)/%)"
+	@$(PYTHON) -m venv $(@:$(VENV)/.%=$(VENV)/%)
+	@$(@:$(VENV)/.%=$(VENV)/%)/bin/python -m pip --disable-pip-version-check install --quiet $(package)
+	@touch $@
 
 # Beside the others, because it asks for versions of its own.
 $(VENV)/.json: $(SOURCES) | $(BIN)/python

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any, Literal
 
+from . import config
 from .endpoints import Signal
 
 logger = logging.getLogger("memtrace")
@@ -42,11 +43,17 @@ class Delivery:
         """A span ended, and is to be exported."""
         next(self._handed)
 
+    def overflow(self) -> None:
+        """A span ended for which the queue has no place."""
+        self._warn("too slowly: the queue is full")
+
     def watch(self, exporter: Any, signal: Signal) -> Any:
         """The exporter, with its results counted and its logging kept quiet."""
         for kind in type(exporter).__mro__:
             if kind.__module__.startswith("opentelemetry.exporter."):
-                logging.getLogger(kind.__module__).addFilter(_quiet)
+                filters = logging.getLogger(kind.__module__).filters
+                if _quiet not in filters:
+                    filters.insert(0, _quiet)  # before those that drop what was said lately
         return _Watched(exporter, signal, self)
 
     def hush(self) -> None:
@@ -85,15 +92,19 @@ class Delivery:
             self._arrived += len(batch)
         if arrived:
             return
-        self._reason = reason
-        if not self._warned:
-            self._warned = True
-            logger.warning(
-                "memtrace: telemetry does not reach %s (%s); the application goes on, and what "
-                "is lost is counted at the end",
-                self.label,
-                reason or "no reason given",
-            )
+        self._reason = reason or self._reason or "no reason given"
+        self._warn(self._reason)
+
+    def _warn(self, why: str) -> None:
+        if self._warned:
+            return
+        self._warned = True
+        logger.warning(
+            "memtrace: telemetry does not reach %s (%s); the application goes on, and what is lost "
+            "is counted at the end",
+            self.label,
+            why,
+        )
 
 
 class _Watched:
@@ -125,6 +136,61 @@ class _Watched:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._exporter, name)
+
+
+class Sent:
+    """Spans and metrics, sent in the background while the application goes on.
+
+    Args:
+        delivery: Counts them.
+        processor: The SDK's batch processor; None: no spans are sent.
+        meters: A meter provider of memtrace's own, in use until the end; None: no metrics are sent.
+        deadline_s: Seconds that the end may take.
+    """
+
+    def __init__(
+        self, delivery: Delivery, processor: Any | None, meters: Any | None, deadline_s: float
+    ) -> None:
+        self._delivery = delivery
+        self._processor = processor
+        # The processor drops the oldest and logs that, each 20 s for as long as it lasts, on the
+        # caller's path. To look first costs nothing, and what is dropped is counted all the same.
+        self._queue = getattr(getattr(processor, "_batch_processor", None), "_queue", None)
+        self._meters = meters
+        self._deadline_s = deadline_s
+        if meters is not None:
+            self._before = config.configure(meter_provider=meters).meter_provider
+
+    def on_start(self, span: Any) -> None:
+        """Nothing is sent of what has not ended."""
+
+    def on_end(self, span: Any) -> None:
+        """Queue a span, or drop it where the queue is full."""
+        if self._processor is None or not span.context.trace_flags.sampled:
+            return
+        self._delivery.hand_over()
+        queue = self._queue
+        if queue is not None and len(queue) == queue.maxlen:
+            self._delivery.overflow()
+        else:
+            self._processor.on_end(span)
+
+    def flush(self) -> None:
+        """Send what is queued."""
+        if self._processor is not None:
+            self._processor.force_flush()
+
+    def close(self) -> None:
+        """Send what is queued, within the deadline, and say what was lost."""
+        self._delivery.hush()
+        steps: list[Callable[[], Any]] = []
+        if self._processor is not None:
+            steps.append(self._processor.shutdown)  # which sends what is queued
+        if self._meters is not None:
+            if config.current.meter_provider is self._meters:
+                config.configure(meter_provider=self._before)
+            steps.append(self._meters.shutdown)
+        self._delivery.close(in_time=within(self._deadline_s, steps))
 
 
 _heard: ContextVar[list[str] | None] = ContextVar("memtrace_heard", default=None)

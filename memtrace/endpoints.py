@@ -7,10 +7,13 @@ import os
 from typing import Any, Literal, NamedTuple
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
+from opentelemetry.util.re import parse_env_headers
+
 from .errors import ConfigurationError
 
 Signal = Literal["traces", "metrics"]
-HTTP, GRPC = "http/protobuf", "grpc"
+SIGNALS: tuple[Signal, ...] = ("traces", "metrics")
+HTTP, GRPC, JSON = "http/protobuf", "grpc", "http/json"
 
 EXPORT_TIMEOUT_S = 2.0
 """Seconds that one export may take, unless ``OTEL_EXPORTER_OTLP_TIMEOUT`` says otherwise. With
@@ -27,6 +30,18 @@ _EXPORTERS = {
         "opentelemetry.exporter.otlp.proto.grpc.metric_exporter",
         "OTLPMetricExporter",
     ),
+    (JSON, "traces"): ("opentelemetry.exporter.otlp.json.http.trace_exporter", "OTLPSpanExporter"),
+    (JSON, "metrics"): (
+        "opentelemetry.exporter.otlp.json.http.metric_exporter",
+        "OTLPMetricExporter",
+    ),
+}
+
+# The one that speaks JSON asks for other versions of what it stands on than the others do.
+_PACKAGES = {
+    HTTP: "memtrace-otel[otlp]",
+    GRPC: "memtrace-otel[otlp]",
+    JSON: "opentelemetry-exporter-otlp-json-http",
 }
 
 
@@ -34,7 +49,7 @@ class Endpoint(NamedTuple):
     """Where one signal goes.
 
     Args:
-        protocol: ``http/protobuf`` or ``grpc``.
+        protocol: ``http/protobuf``, ``http/json`` or ``grpc``.
         url: As the exporter takes it; None: it reads ``OTEL_EXPORTER_OTLP_*`` itself.
         label: The address for people, without user, password and query.
     """
@@ -83,27 +98,28 @@ def endpoint(target: str, signal: Signal) -> Endpoint:
 def _from_environment(signal: Signal) -> Endpoint:
     protocol = _protocol(signal, HTTP)
     default = "http://localhost:4317" if protocol == GRPC else "http://localhost:4318"
-    url = (
-        os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT")
-        or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
-        or default
-    )
+    url = _variable(signal, "ENDPOINT")[1] or default
     return Endpoint(protocol, None, _label(urlsplit(url)))
 
 
 def _protocol(signal: Signal, default: str) -> str:
-    for variable in (
-        f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL",
-        "OTEL_EXPORTER_OTLP_PROTOCOL",
-    ):
-        name = os.environ.get(variable, "").strip().lower()
-        if name in (HTTP, GRPC):
-            return name
-        if name:
-            raise ConfigurationError(
-                f"{variable} is {name!r}; memtrace exports by {HTTP} or {GRPC}"
-            )
-    return default
+    variable, name = _variable(signal, "PROTOCOL")
+    name = name.lower()
+    if name and name not in _PACKAGES:
+        raise ConfigurationError(f"{variable} is {name!r}; what works is {', '.join(_PACKAGES)}")
+    return name or default
+
+
+def _variable(signal: Signal, what: str) -> tuple[str, str]:
+    """Name and value of the variable that says it of a signal, else of all; may be empty."""
+    own = f"OTEL_EXPORTER_OTLP_{signal.upper()}_{what}"
+    name = own if os.environ.get(own, "").strip() else f"OTEL_EXPORTER_OTLP_{what}"
+    return name, os.environ.get(name, "").strip()
+
+
+def is_left_out(signal: Signal) -> bool:
+    """Whether the environment wants a signal sent nowhere: ``OTEL_METRICS_EXPORTER=none``."""
+    return os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", "").strip().lower() == "none"
 
 
 def _signal_path(path: str, signal: Signal) -> str:
@@ -130,8 +146,8 @@ def exporter(place: Endpoint, signal: Signal, headers: dict[str, str] | None) ->
         made = getattr(importlib.import_module(module), name)
     except ImportError as error:
         raise ConfigurationError(
-            f"exporting by OTLP needs a package that is not installed ({error}): "
-            'pip install "memtrace-otel[otlp]"'
+            f"exporting by {place.protocol} needs a package that is not installed ({error}): "
+            f'pip install "{_PACKAGES[place.protocol]}"'
         ) from error
     options: dict[str, Any] = {}
     if place.url is not None:
@@ -139,15 +155,12 @@ def exporter(place: Endpoint, signal: Signal, headers: dict[str, str] | None) ->
         if place.protocol == GRPC:
             options["insecure"] = place.url.startswith("http://")
     if headers:
-        options["headers"] = {name.lower(): value for name, value in headers.items()}
-    if not _timeout_is_set(signal):
+        # An exporter that is given some does not look for those of the environment.
+        known = parse_env_headers(_variable(signal, "HEADERS")[1], liberal=True)
+        options["headers"] = {**known, **{name.lower(): value for name, value in headers.items()}}
+    if not _variable(signal, "TIMEOUT")[1]:
         options["timeout"] = EXPORT_TIMEOUT_S
     try:
         return made(**options)
     except Exception as error:
         raise ConfigurationError(f"the exporter to {place.label} refused: {error}") from error
-
-
-def _timeout_is_set(signal: Signal) -> bool:
-    specific = f"OTEL_EXPORTER_OTLP_{signal.upper()}_TIMEOUT"
-    return bool(os.environ.get(specific) or os.environ.get("OTEL_EXPORTER_OTLP_TIMEOUT"))

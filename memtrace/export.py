@@ -15,6 +15,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TextIO
 
 from opentelemetry import metrics as metrics_api
@@ -24,11 +25,12 @@ from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.id_generator import IdGenerator
 
 from . import config
 from .console import Console
-from .delivery import Delivery, within
-from .endpoints import endpoint, exporter
+from .delivery import Delivery, Sent, within
+from .endpoints import SIGNALS, Signal, endpoint, exporter, is_left_out
 from .errors import ConfigurationError
 from .telemetry import spans
 
@@ -62,15 +64,19 @@ class export_to:  # noqa: N801 (used as a keyword would be)
     exported where the application has no meter provider; where it has one, that one has them. Of
     nested blocks the outermost that exports metrics has them.
 
-    With ``OTEL_SDK_DISABLED=true`` it does nothing, and says so once.
+    With ``OTEL_SDK_DISABLED=true`` it does nothing, and says so once; with
+    ``OTEL_TRACES_EXPORTER=none`` or ``OTEL_METRICS_EXPORTER=none`` that signal is not sent. What
+    else the environment's ``OTEL_*`` say of samplers, limits, resources, intervals and the way to a
+    backend holds too; where an argument says otherwise, the argument.
 
     Args:
         target: ``console``: a tree of text for each run. ``otlp``: the backend that the
             environment's ``OTEL_EXPORTER_OTLP_*`` name, else ``http://localhost:4318``. Or an
-            OTLP URL: ``http(s)://host:port`` speaks HTTP with protobuf (gRPC on port 4317, or with
-            ``OTEL_EXPORTER_OTLP_PROTOCOL=grpc``), ``grpc(s)://host:port`` speaks gRPC.
+            OTLP URL: ``http(s)://host:port`` speaks HTTP with protobuf (gRPC on port 4317, else as
+            ``OTEL_EXPORTER_OTLP_PROTOCOL`` says), ``grpc(s)://host:port`` speaks gRPC.
         timeout_s: Seconds, > 0, that the end of the block may take.
-        headers: More headers for the backend, for instance ``{"authorization": "Bearer …"}``.
+        headers: Headers for the backend besides those of ``OTEL_EXPORTER_OTLP_HEADERS``, for
+            instance ``{"authorization": "Bearer …"}``.
         service_name: ``service.name`` of a provider made here; None: ``OTEL_SERVICE_NAME``.
         metrics: Export metrics too. The console shows none.
         file: Where the console writes; None: standard error.
@@ -149,18 +155,19 @@ class export_to:  # noqa: N801 (used as a keyword would be)
     def _make(self, resource: Resource) -> _Target:
         if self._target_name == "console":
             return Console(self._file)
-        place = endpoint(self._target_name, "traces")
-        delivery = Delivery(place.label)
-        processor = BatchSpanProcessor(
-            delivery.watch(exporter(place, "traces", self._headers), "traces")
-        )
-        meters = None
-        if self._metrics and _has_no_meter_provider():
-            place = endpoint(self._target_name, "metrics")
-            made = delivery.watch(exporter(place, "metrics", self._headers), "metrics")
-            reader = PeriodicExportingMetricReader(made)
+        places = {signal: endpoint(self._target_name, signal) for signal in SIGNALS}
+        delivery = Delivery(places["traces"].label)
+
+        def watched(signal: Signal) -> Any:
+            return delivery.watch(exporter(places[signal], signal, self._headers), signal)
+
+        processor = meters = None
+        if not is_left_out("traces"):
+            processor = BatchSpanProcessor(watched("traces"))
+        if self._metrics and not is_left_out("metrics") and _has_no_meter_provider():
+            reader = PeriodicExportingMetricReader(watched("metrics"))
             meters = MeterProvider([reader], resource, shutdown_on_exit=False)
-        return _Sent(delivery, processor, meters, self._timeout_s * _SHARE_OF_DEADLINE)
+        return Sent(delivery, processor, meters, self._timeout_s * _SHARE_OF_DEADLINE)
 
 
 def _sdk_is_disabled() -> bool:
@@ -173,47 +180,6 @@ def _sdk_is_disabled() -> bool:
 @functools.cache  # once a process
 def _tell_disabled() -> None:
     logger.warning("memtrace: OTEL_SDK_DISABLED is true, so export_to does nothing")
-
-
-# --- targets --------------------------------------------------------------------------------------
-
-
-class _Sent:
-    """Spans and metrics, sent by OTLP in the background."""
-
-    def __init__(
-        self,
-        delivery: Delivery,
-        processor: BatchSpanProcessor,
-        meters: MeterProvider | None,
-        deadline_s: float,
-    ) -> None:
-        self._delivery = delivery
-        self._processor = processor
-        self._meters = meters
-        self._deadline_s = deadline_s
-        if meters is not None:
-            self._before = config.configure(meter_provider=meters).meter_provider
-
-    def on_start(self, span: Any) -> None:
-        pass
-
-    def on_end(self, span: Any) -> None:
-        if span.context.trace_flags.sampled:
-            self._delivery.hand_over()
-            self._processor.on_end(span)
-
-    def flush(self) -> None:
-        self._processor.force_flush()
-
-    def close(self) -> None:
-        self._delivery.hush()
-        steps: list[Callable[[], Any]] = [self._processor.shutdown]  # which sends what is queued
-        if self._meters is not None:
-            if config.current.meter_provider is self._meters:
-                config.configure(meter_provider=self._before)
-            steps.append(self._meters.shutdown)
-        self._delivery.close(in_time=within(self._deadline_s, steps))
 
 
 # --- whom to listen to ----------------------------------------------------------------------------
@@ -285,7 +251,9 @@ def _listen(target: _Target, resource: Resource) -> _Relay:
 
 
 def _own_provider(resource: Resource) -> tuple[TracerProvider, Callable[[], None]]:
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    provider = TracerProvider(
+        resource=resource, id_generator=_id_generator(), shutdown_on_exit=False
+    )
     before = config.configure(tracer_provider=provider).tracer_provider
 
     def give_back() -> None:
@@ -293,6 +261,17 @@ def _own_provider(resource: Resource) -> tuple[TracerProvider, Callable[[], None
             config.configure(tracer_provider=before)
 
     return provider, give_back
+
+
+def _id_generator() -> IdGenerator | None:
+    """The one that the environment names: of all settings the SDK leaves this to who sets it up."""
+    name = os.environ.get("OTEL_PYTHON_ID_GENERATOR", "").strip()
+    if not name:
+        return None
+    for found in entry_points(group="opentelemetry_id_generator", name=name):
+        made: IdGenerator = found.load()()
+        return made
+    raise ConfigurationError(f"OTEL_PYTHON_ID_GENERATOR is {name!r}, which is not installed")
 
 
 def _relay_of(provider: Any) -> _Relay:
