@@ -93,7 +93,7 @@ from benchmarks.tokens import prose
 from memtrace import Session, checkpoint
 from memtrace.stores import Row as StoredRow
 from memtrace.stores import Store, open_store, writer
-from memtrace.stores.statements import key_of
+from memtrace.stores.log import key_of
 
 RESULTS = Path(__file__).parent / "results" / "checkpoint.json"
 SIZES = (100, 1_000, 10_000)

@@ -15,6 +15,8 @@ format may be named instead), each taken into a session whole.
   ``session.recall`` / that of one bare FTS5 query of the same words over the same rows, with
   ``ORDER BY rank LIMIT 10``; both in processor time, in turn, the best of five. The figure is
   the 99th percentile of the one / that of the other.
+- *Of the other store's*: recall@10 where sessions are kept in ``--store``, an address, or
+  ``postgresql`` for a server of the tests', / that where they are kept in memory.
 - *FR*: see :mod:`benchmarks._facts`.
 """
 
@@ -48,6 +50,8 @@ RESULTS = Path(__file__).parent / "results" / "retention.json"
 KIND = "dialogue_qa"
 BARS = {("EV", 0.25): 0.97, ("EV", 0.1): 0.93, ("recall", 5): 0.93, ("recall", 10): 0.97}
 ITEMS = 100_000
+BESIDE = 0.95
+"""What another store finds of what the embedded one finds, at least."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +68,9 @@ class Dialogue:
     messages: list[dict[str, Any]]
     questions: list[dict[str, Any]]
 
-    def session(self) -> Session:
+    def session(self, store: Any = None) -> Session:
         """A session that received all of it."""
-        session = Session(token_budget=10**9)
+        session = Session(self.name, token_budget=10**9, store=store)
         session.history.extend(self.messages)
         return session
 
@@ -139,12 +143,12 @@ class Figures:
         return Row(name, statistics.fmean(self.values.get(name) or [0.0]), unit="", least=least)
 
 
-def retention(found: Sequence[Dialogue], each: bool) -> list[Row]:
+def retention(found: Sequence[Dialogue], each: bool, store: Any = None) -> list[Row]:
     """recall@k and EV, with their controls."""
     figures, stems = Figures({}), Stems()
     for number, dialogue in enumerate(found):
         half = "odd" if number % 2 else "even"
-        session = dialogue.session()
+        session = dialogue.session(store)
         ids = [item.id for item in session.history.items]
         rng = random.Random(dialogue.name)
         for question in dialogue.questions:
@@ -157,6 +161,36 @@ def retention(found: Sequence[Dialogue], each: bool) -> list[Row]:
     rows = [figures.row(name, bar) for name, bar in zip(names, bars, strict=True)]
     rows += [figures.row(name) for name in figures.values if name not in names]
     return [*rows, Row("questions", len(figures.values.get("recall@5", [])), unit="")]
+
+
+def beside(found: Sequence[Dialogue], rows: Sequence[Row], address: str) -> list[Row]:
+    """recall@k where sessions are kept in another store."""
+    from memtrace.stores import open_store
+    from tests.postgres import Server
+
+    server = Server(fsync="off") if address == "postgresql" else None
+    try:
+        store = open_store(address if server is None else server.url())
+        figures = Figures({})
+        for dialogue in found:
+            session = dialogue.session(store)
+            ids = [item.id for item in session.history.items]
+            for question in dialogue.questions:
+                _recall(session, ids, question, "any", figures)
+        store.close()
+    finally:
+        if server is not None:
+            server.remove()
+    own = {row.name: row.value for row in rows}
+    names = [f"recall@{k}" for k in (1, 5, 10)]
+    there = [figures.row(name) for name in names]
+    return [
+        *(row._replace(name=f"{row.name} in the other store") for row in there),
+        *(
+            Row(f"{row.name}, of the other store's", row.value / own[row.name], least=BESIDE)
+            for row in there
+        ),
+    ]
 
 
 def _recall(
@@ -293,6 +327,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, default=RESULTS)
     parser.add_argument("--each", action="store_true", help="name what was missed")
     parser.add_argument("--only", choices=("retention", "speed", "facts"))
+    parser.add_argument("--store", help="an address; `postgresql`: a server made for it")
     parser.add_argument("--items", type=int, default=ITEMS, help="for the speed")
     options = parser.parse_args(arguments)
     given = options.folder or os.environ.get("MEMTRACE_SESSIONS")
@@ -303,6 +338,8 @@ def main(arguments: list[str] | None = None) -> int:
         found = dialogues(folder)
         if found and options.only in (None, "retention"):
             rows += retention(found, options.each)
+            if options.store:
+                rows += beside(found, rows, options.store)
         if options.only in (None, "facts"):
             rows += facts(folder)
         if options.only in (None, "speed"):

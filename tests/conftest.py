@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -78,3 +80,18 @@ def recorded_sessions() -> list[Path]:
     """Recorded sessions, found through MEMTRACE_SESSIONS; none where that is unset."""
     folder = os.environ.get("MEMTRACE_SESSIONS")
     return sorted(Path(folder).glob("*/*.jsonl")) if folder else []
+
+
+@pytest.fixture(scope="session")
+def postgres(root: Path) -> Iterator[Any]:
+    """A PostgreSQL server that runs as long as the tests do; see tests/postgres.py."""
+    # Under importlib mode tests cannot import each other.
+    path = root / "tests" / "postgres.py"
+    spec = importlib.util.spec_from_file_location("memtrace_tests_postgres", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    server = module.Server(fsync="off")  # of the machine's crash nothing is tested
+    yield server
+    server.remove()

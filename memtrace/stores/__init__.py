@@ -1,4 +1,4 @@
-"""Where sessions are kept: the protocol, and the embedded store.
+"""Where sessions are kept: the protocol, the embedded store, and the one for many machines.
 
 Nothing here is imported until a session first keeps something.
 """

@@ -1,33 +1,44 @@
-"""Reading all of a SQLite store, to tell what of it is damaged."""
+"""Reading all of a store, to tell what of it is damaged."""
 
 from __future__ import annotations
 
-import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from ..errors import StoreDamagedError, StoreError
 from .base import Damage, Verification
+from .log import Log, latest, listed, read, revisions
 from .reading import Chain, read_head
-from .runs import COLUMNS, run_from
-from .statements import head_of, latest, listed, read, revisions
+from .runs import run_from
+
+Runs = Iterable[tuple[int, Sequence[Any]]]
+"""Rows of the run log, each with its session's key."""
 
 
-def check(connection: sqlite3.Connection) -> Verification:
-    """What a store holds, and what of it is damaged: pages, hashes, roots, references."""
-    damages = [Damage("", "database", text) for text in _integrity(connection)]
+def check(log: Log, runs: Runs, broken: Iterable[str], error: type[Exception]) -> Verification:
+    """What a store holds, and what of it is damaged: pages, hashes, roots, references.
+
+    Args:
+        log: Its sessions.
+        runs: Its run log.
+        broken: What the database itself knows to be damaged.
+        error: What it raises where it cannot read.
+    """
+    damages = [Damage("", "database", text) for text in broken]
     snapshots = rows = 0
     try:
-        names, lost = listed(connection)
-    except sqlite3.DatabaseError as error:
-        return Verification(0, 0, 0, (*damages, Damage("", "database", str(error))))
+        names, lost = listed(log)
+    except error as why:
+        return Verification(0, 0, 0, (*damages, Damage("", "database", str(why))))
     damages += lost
     for key, name in names.items():
-        last, strange = latest(connection, name, key)
+        last, strange = latest(log, name, key)
         damages += [Damage(name, "session", text) for text in strange]
-        chain = read(connection, key, last)
+        chain = read(log, key, last)
         rows += sum(chain.mark(revision).size for revision in chain.marks)
         damages += [Damage(name, f"snapshot {r}", text) for r, text in chain.damages.items()]
         after = last + 1
-        for revision in (*revisions(connection, key, last), 0):
+        for revision in (*revisions(log, key, last), 0):
             if revision < after - 1:
                 damages.append(
                     Damage(name, f"snapshots {revision + 1} to {after - 1}", "they are missing")
@@ -37,20 +48,12 @@ def check(connection: sqlite3.Connection) -> Verification:
             if not revision or revision in chain.damages:
                 continue
             try:
-                read_head(chain, revision, head_of(connection, key, revision))
-            except StoreDamagedError as error:
-                damages.append(Damage(name, f"snapshot {revision}", str(error)))
+                read_head(chain, revision, log.head(key, revision))
+            except StoreDamagedError as why:
+                damages.append(Damage(name, f"snapshot {revision}", str(why)))
         damages += _references(chain, name)
-    damages += _runs(connection, names)
+    damages += _runs(runs, names, error)
     return Verification(len(names), snapshots, rows, tuple(damages))
-
-
-def _integrity(connection: sqlite3.Connection) -> list[str]:
-    try:
-        found = [text for (text,) in connection.execute("PRAGMA integrity_check(20)")]
-    except sqlite3.DatabaseError as error:
-        return [str(error)]
-    return [] if found == ["ok"] else found
 
 
 def _references(chain: Chain, name: str) -> list[Damage]:
@@ -65,16 +68,14 @@ def _references(chain: Chain, name: str) -> list[Damage]:
     ]
 
 
-def _runs(connection: sqlite3.Connection, names: dict[int, str]) -> list[Damage]:
+def _runs(runs: Runs, names: dict[int, str], error: type[Exception]) -> list[Damage]:
     damages: list[Damage] = []
     try:
-        for key, *row in connection.execute(
-            f"SELECT session, {', '.join(COLUMNS)}, hash FROM runs"  # noqa: S608
-        ):
+        for key, row in runs:
             try:
                 run_from(key, row)
-            except StoreError as error:
-                damages.append(Damage(names.get(key, ""), "run log", str(error)))
-    except sqlite3.DatabaseError as error:
-        damages.append(Damage("", "run log", str(error)))
+            except StoreError as why:
+                damages.append(Damage(names.get(key, ""), "run log", str(why)))
+    except error as why:
+        damages.append(Damage("", "run log", str(why)))
     return damages

@@ -17,6 +17,7 @@ FILE_NAME = "memtrace.db"
 """Name of the database where a folder is given."""
 
 _open: weakref.WeakValueDictionary[tuple[str, str], SQLiteStore] = weakref.WeakValueDictionary()
+_servers: weakref.WeakValueDictionary[str, Store] = weakref.WeakValueDictionary()
 _opening = threading.Lock()
 
 
@@ -27,8 +28,10 @@ def open_store(target: Any = None, *, make: bool = True) -> Store:
         target: A path; ``sqlite:///relative.db``, ``sqlite:////absolute.db``, with
             ``?synchronous=NORMAL`` to let a power cut take the last moments; a folder (it ends
             in a slash, or exists), which is made with mode 0700 and holds ``memtrace.db``;
-            ``:memory:`` or None: this process's memory, for one session; or a store.
-        make: Whether to make the file if it is not there.
+            ``postgresql://user:password@host:5432/database``, with ``?schema=name`` for another
+            schema than ``memtrace``; ``:memory:`` or None: this process's memory, for one
+            session; or a store.
+        make: Whether to make the file, or the schema, if it is not there.
 
     Raises:
         ConfigurationError: It is nothing of these.
@@ -36,6 +39,8 @@ def open_store(target: Any = None, *, make: bool = True) -> Store:
     """
     if target is None or target in (MEMORY, "sqlite://", "sqlite:///:memory:"):
         return SQLiteStore(MEMORY)
+    if isinstance(target, str) and target.startswith(_POSTGRES):
+        return _postgres(target, make)
     if isinstance(target, (str, os.PathLike)):
         path, synchronous = _path(os.fspath(target))
         return _sqlite(path, synchronous, make)
@@ -46,18 +51,41 @@ def open_store(target: Any = None, *, make: bool = True) -> Store:
     )
 
 
+_POSTGRES = ("postgresql://", "postgres://")
+
+
+def _postgres(url: str, make: bool) -> Store:
+    try:
+        from .postgres import PostgresStore
+    except ImportError as error:  # it has no name where psycopg is there, and libpq is not
+        if error.name is not None and not error.name.startswith("psycopg"):
+            raise
+        raise StoreError(
+            "a store in PostgreSQL needs psycopg: pip install 'memtrace-otel[postgres]'"
+        ) from error
+    with _opening:
+        store = _servers.get(url)
+    if store is None:  # not under the lock: nobody else has to wait for a server
+        made = PostgresStore(url, make=make)
+        with _opening:
+            store = _servers.setdefault(url, made)
+    return store
+
+
 def _path(target: Any) -> tuple[str, Any]:
     if not isinstance(target, str) or not target.strip() or "\0" in target:
+        told = "..." if "://" in str(target) else repr(target)
         raise ConfigurationError(
-            f"store takes a path or an address such as 'sqlite:///memory.db', got {target!r}"
+            f"store takes a path or an address such as 'sqlite:///memory.db', got {told}"
         )
     if "://" not in target:
         return target, "FULL"
     parts = urlsplit(target)
     if parts.scheme != "sqlite" or parts.netloc:
+        # Not all of it is told: an address of somebody's server may have a password.
         raise ConfigurationError(
-            f"no store for {target!r}: the addresses are sqlite:///relative.db and "
-            "sqlite:////absolute.db"
+            f"no store for {parts.scheme}://...: the addresses are sqlite:///relative.db, "
+            "sqlite:////absolute.db and postgresql://user:password@host:5432/database"
         )
     options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     synchronous = options.pop("synchronous", "FULL").upper()

@@ -11,9 +11,8 @@ query walks through one session's words alone, and their rarity is what it is in
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from . import writer
 from .base import Found, Indexing, OutOfStepError, Ticket
@@ -27,26 +26,22 @@ _LONGEST = 4_000_000
 """Characters of one text's words; SQLite's own limit is a thousand million bytes."""
 
 
-class _Writing(Protocol):
-    """What a store lends to its index."""
-
-    def writing(self) -> AbstractContextManager[sqlite3.Connection]:
-        """The connection within a transaction of its own."""
-
-
 class Index:
-    """Puts jobs of indexing in line with what else is written; each is a transaction."""
+    """Puts jobs of indexing in line with what else is written; each is a transaction.
 
-    def __init__(self, store: _Writing) -> None:
-        self._store = store
+    Args:
+        put: Changes the index of a session, named by its key, in a transaction.
+    """
+
+    def __init__(self, put: Callable[[int, Indexing], None]) -> None:
+        self._put = put
 
     def commit(self, writes: Sequence[Any]) -> list[BaseException | None]:
         """Do each job; for each, why it was not done."""
         errors: list[BaseException | None] = []
         for job in writes:
             try:
-                with self._store.writing() as connection:
-                    put(connection, job.key, job.change)
+                self._put(job.key, job.change)
                 errors.append(None)
             except Exception as error:
                 errors.append(error)

@@ -8,7 +8,6 @@ which waits where a deferred transaction would fail.
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import sqlite3
 import threading
@@ -21,18 +20,17 @@ from typing import Literal
 
 from ..errors import StaleSessionError, StoreDamagedError, StoreError, StoreVersionError
 from ..values import LoggedRun
+from . import log, writer
 from . import search as searching
-from . import writer
 from .base import Found, Indexing, Loaded, Ticket, Verification, Write
-from .reading import Places, newest, own_head
-from .rows import START, Head, Row, chained, decode_row
+from .log import key_of
+from .reading import Places
+from .rows import Head, Row
 from .runs import COLUMNS, run_from
 from .schema import APPLICATION_ID, MIGRATIONS, VERSION
-from .statements import LAST, claim, head_of, key_of, latest, listed, put, read, revisions
+from .statements import SQLiteLog, claim, put
 
 MEMORY = ":memory:"
-
-logger = logging.getLogger("memtrace")
 
 Synchronous = Literal["FULL", "NORMAL"]
 
@@ -207,79 +205,26 @@ class SQLiteStore:
 
     def load(self, session: str, upto: int | None = None) -> Loaded | None:
         """A session's newest whole snapshot, or that of a revision; None: there is none."""
-        key = key_of(session)
         with self._reading() as connection:
-            last, strange = latest(connection, session, key)
-            if not last and strange:
-                raise StoreDamagedError(f"session {session!r} in {self.name}: {strange[0]}")
-            if not last:
-                return None
-            if upto is not None:
-                last, strange = min(upto, last), []
-            chain = read(connection, key, last)
-            whole, head, missing = newest(
-                chain,
-                revisions(connection, key, last),
-                lambda revision: head_of(connection, key, revision),
-            )
-            if head is None:
-                raise StoreDamagedError(
-                    f"nothing of session {session!r} in {self.name} is whole: "
-                    + "; ".join(missing[:3])
-                )
-            if whole != last:
-                chain = read(connection, key, whole)
-            if strange or missing:
+            loaded, well = log.load(SQLiteLog(connection, self.name), session, upto)
+            if not well:
                 self._suspect(connection)
-        return Loaded(
-            last,
-            whole,
-            head,
-            chain.leading(whole),
-            [*strange, *missing],
-        )
+        return loaded
 
     def heads(self, session: str, last: int) -> list[tuple[int, Head]]:
         """The last snapshots that can be read, oldest first, with their revisions."""
-        found: list[tuple[int, Head]] = []
         with self._reading() as connection:
-            for revision, payload, digest in connection.execute(
-                "SELECT revision, payload, hash FROM log WHERE session = ? AND place = 0"
-                " AND typeof(revision) = 'integer' ORDER BY revision DESC",
-                (key_of(session),),
-            ):
-                with suppress(StoreDamagedError):
-                    found.append((revision, own_head(payload, digest)))
-                if len(found) == last:
-                    break
-        return found[::-1]
+            return log.heads(SQLiteLog(connection), session, last)
 
     def row(self, session: str, revision: int, place: int) -> Row:
         """One row, compared with its hash."""
-        key = key_of(session)
         with self._reading() as connection:
-            stored = connection.execute(
-                "SELECT payload, hash FROM log WHERE session = ? AND revision = ? AND place = ?",
-                (key, revision, place),
-            ).fetchone()
-            before = connection.execute(
-                "SELECT hash FROM log WHERE session = ? AND place > 0"
-                " AND (revision, place) < (?, ?) ORDER BY revision DESC, place DESC LIMIT 1",
-                (key, revision, place),
-            ).fetchone()
-        if stored is None:
-            raise StoreDamagedError(f"row {place} of snapshot {revision} is missing")
-        row = decode_row(stored[0])
-        if chained(before[0] if before else START, stored[0]) != stored[1]:
-            raise StoreDamagedError(f"row {place} of snapshot {revision} is not what was written")
-        return row
+            return log.row(SQLiteLog(connection), session, revision, place)
 
     def places(self, session: str) -> Places:
         """Revision and place of the row by which each item of a session came, by its id."""
-        found: Places = {}
         with self._reading() as connection:
-            read(connection, key_of(session), LAST, found)
-        return found
+            return log.places(SQLiteLog(connection), session)
 
     def runs(self, session: str) -> list[LoggedRun]:
         """The run log of a session, oldest first."""
@@ -304,14 +249,7 @@ class SQLiteStore:
     def sessions(self) -> list[str]:
         """Ids of the sessions it holds; a warning tells of those whose ids are damaged."""
         with self._reading() as connection:
-            found, lost = listed(connection)
-        if lost:
-            logger.warning(
-                "%s is damaged; its list of sessions is not whole: %s",
-                self.name,
-                "; ".join(map(str, lost)),
-            )
-        return list(found.values())
+            return log.sessions(SQLiteLog(connection, self.name))
 
     def copy(self, session: str, to: str, upto: int) -> None:
         """A new session that holds what another held at a revision, its originals too."""
@@ -328,17 +266,15 @@ class SQLiteStore:
 
     # --- searching ----------------------------------------------------------------------------
 
-    @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
-        """The connection within a transaction: what the block writes is all there, or none."""
-        self._refuse_damaged()
-        with self._reading() as connection, _transaction(connection):
-            yield connection
-
     def index(self, session: str, change: Indexing) -> Ticket:
         """Change what a session's items are found by; its caller waits for the ticket."""
         job = searching.Job(session, key_of(session), change)
-        return searching.submit(searching.Index(self), job, threaded=self.durable)
+        return searching.submit(searching.Index(self._index), job, threaded=self.durable)
+
+    def _index(self, key: int, change: Indexing) -> None:
+        self._refuse_damaged()
+        with self._reading() as connection, _transaction(connection):
+            searching.put(connection, key, change)
 
     def indexed(self, session: str) -> tuple[bytes, dict[str, float]]:
         """The mark of a session's index, and when each item in it was made, by its id."""
@@ -355,7 +291,21 @@ class SQLiteStore:
         from .checking import check
 
         with self._reading() as connection:
-            return check(connection)
+            rows = connection.execute(
+                f"SELECT session, {', '.join(COLUMNS)}, hash FROM runs"  # noqa: S608
+            )
+            runs = ((key, row) for key, *row in rows)
+            pages = _integrity(connection)
+            return check(SQLiteLog(connection), runs, pages, sqlite3.DatabaseError)
+
+
+def _integrity(connection: sqlite3.Connection) -> list[str]:
+    """What SQLite itself finds damaged."""
+    try:
+        found = [text for (text,) in connection.execute("PRAGMA integrity_check(20)")]
+    except sqlite3.DatabaseError as error:
+        return [str(error)]
+    return [] if found == ["ok"] else found
 
 
 class _Unfit(Exception):

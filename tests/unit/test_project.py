@@ -23,7 +23,7 @@ FRAMEWORKS = {
     "pydantic-ai",
     "strands",
 }
-EXTRAS = {"all", "cli", "dev", "fast", "instrument", "otlp", "test", *FRAMEWORKS}
+EXTRAS = {"all", "cli", "dev", "fast", "instrument", "otlp", "postgres", "test", *FRAMEWORKS}
 
 
 def project_files(root: Path) -> list[Path]:
