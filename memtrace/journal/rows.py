@@ -54,11 +54,13 @@ def replay(layers: Sequence[Any], journal: Journal, rows: Iterable[Row], head: H
     appliers = [(layer.layer, layer._apply) for layer in layers]
     try:
         for row in rows:
-            index, stored = row.layer, row.item
+            index, op, stored = row.layer, row.op, row.item
             if index == STEPS:
-                journal.told(row.op, row.key, row.extra, row.place)
-            elif row.op != "goto":
+                journal.told(op, row.key, row.extra, row.place)
+            elif op != "goto":
                 layer, apply = appliers[index]
-                apply(row.op, row.place, row.key, stored and item_of(stored, layer), row.extra)
+                # Written out, not `item_of`: this is done for every row there is.
+                item = stored and made_item((stored[0], layer, *stored[1:], None))
+                apply(op, row.place, row.key, item, row.extra)
     except Exception as error:  # whatever a change that makes no sense leads to
         raise StoreDamagedError(f"snapshot {head.id} cannot be made again: {error}") from error

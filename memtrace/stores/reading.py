@@ -69,7 +69,7 @@ class Chain:
         """This revision, or the last before it that has rows; 0: there is none."""
         if revision in self.marks:
             return revision
-        return max((at for at in self.marks if at < revision), default=0)
+        return next((at for at in reversed(self.marks) if at < revision), 0)
 
     def leading(self, revision: int) -> list[Row]:
         """The changes that lead to a revision, in order."""

@@ -56,12 +56,12 @@ class SQLiteLog:
 
     def rows(self, key: int, upto: int) -> Iterator[Stored]:
         """The rows of a log in order, but for those that lie in damaged pages."""
-        after = 0, 0
+        row: Stored | None = None
         with _damaged_pages():
             for row in self._connection.execute(f"{_ROWS} ORDER BY revision, place", (key, upto)):
                 yield row
-                after = row[0], row[1]
             return
+        after = (row[0], row[1]) if row is not None else (0, 0)
         # The index tells which there are behind the damage: what was written since rests on none
         # of it.
         places: list[tuple[int, int]] = []
