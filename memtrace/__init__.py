@@ -3,17 +3,11 @@
 The public names are those in ``__all__``; the modules behind them may move.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
-from .actions import (
-    cleanup_expired_items,
-    compress_memory,
-    consolidate_memory,
-    create_memory_snapshot,
-    trigger_cleanup,
-    update_cache,
-)
+from .baggage import Caller, from_baggage
 from .config import configure
 from .decide import plan
 from .errors import (
@@ -48,7 +42,18 @@ from .values import (
 )
 
 if TYPE_CHECKING:
+    from ._diagnose import diagnose
+    from .actions import (
+        cleanup_expired_items,
+        compress_memory,
+        consolidate_memory,
+        create_memory_snapshot,
+        trigger_cleanup,
+        update_cache,
+    )
     from .export import export_to
+    from .findings import Applied, BudgetChange, Cause, Finding, Remedy
+    from .outlook import Forecast, TurnsLeft
     from .stores import Damage, SQLiteStore, Verification
 
 __all__ = [
@@ -56,9 +61,15 @@ __all__ = [
     "ActionReport",
     "AgentState",
     "Alert",
+    "Applied",
+    "BudgetChange",
+    "Caller",
+    "Cause",
     "ConfigurationError",
     "Damage",
     "Event",
+    "Finding",
+    "Forecast",
     "Item",
     "Layer",
     "LayerUsage",
@@ -67,6 +78,7 @@ __all__ = [
     "MemtraceError",
     "Point",
     "Policy",
+    "Remedy",
     "RunLog",
     "SQLiteStore",
     "Session",
@@ -76,6 +88,7 @@ __all__ = [
     "StoreError",
     "StoreVersionError",
     "TokenBudget",
+    "TurnsLeft",
     "Verification",
     "VocabularyError",
     "__version__",
@@ -87,7 +100,9 @@ __all__ = [
     "consolidate_memory",
     "create_memory_snapshot",
     "current_session",
+    "diagnose",
     "export_to",
+    "from_baggage",
     "managed_agent",
     "measure_tokens",
     "plan",
@@ -100,14 +115,36 @@ __all__ = [
 ]
 
 
+_LATE = {
+    "Applied": "findings",
+    "BudgetChange": "findings",
+    "Cause": "findings",
+    "Damage": "stores",
+    "Finding": "findings",
+    "Forecast": "outlook",
+    "Remedy": "findings",
+    "SQLiteStore": "stores",
+    "TurnsLeft": "outlook",
+    "Verification": "stores",
+    "cleanup_expired_items": "actions",
+    "compress_memory": "actions",
+    "consolidate_memory": "actions",
+    "create_memory_snapshot": "actions",
+    "diagnose": "_diagnose",
+    "export_to": "export",
+    "trigger_cleanup": "actions",
+    "update_cache": "actions",
+}
+"""Public names that bring the SDK, a database or half of memtrace along, and where they are."""
+
+
 def __getattr__(name: str) -> Any:
-    # Public names that bring the SDK or a database along: loaded when they are asked for.
-    if name == "export_to":
-        from .export import export_to
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_LATE[name]}", __name__), name)
+    globals()[name] = value  # found without this function from now on
+    return value
 
-        return export_to
-    if name in ("Damage", "SQLiteStore", "Verification"):
-        from . import stores
 
-        return getattr(stores, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -12,7 +12,7 @@ import wrapt
 from opentelemetry.context import attach, detach, get_current
 
 from . import config, steps
-from .actions import create_memory_snapshot
+from .baggage import Begin, carrying
 from .engine import Run, Spec, begin
 from .errors import ConfigurationError
 from .lookup import Find, finder
@@ -59,6 +59,7 @@ def managed_agent(
     policy: Policy | None = ...,
     attributes: Mapping[str, Any] | None = ...,
     span: Literal["own", "current"] = ...,
+    baggage: bool = ...,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 @overload
 def managed_agent(
@@ -70,6 +71,7 @@ def managed_agent(
     policy: Policy | None = ...,
     attributes: Mapping[str, Any] | None = ...,
     span: Literal["own", "current"] = ...,
+    baggage: bool = ...,
 ) -> Callable[[F], F]: ...
 def managed_agent(
     fn: Any = None,
@@ -82,6 +84,7 @@ def managed_agent(
     policy: Policy | None = None,
     attributes: Mapping[str, Any] | None = None,
     span: Literal["own", "current"] = "own",
+    baggage: bool = False,
 ) -> Any:
     """Profile an agent's memory before and after each run, in one span.
 
@@ -103,6 +106,10 @@ def managed_agent(
         attributes: More attributes for the span.
         span: ``own``: a span of its own. ``current``: the attributes go on the span that is
             already there, such as a framework's ``invoke_agent``.
+        baggage: Send the session's id and what is left of its budget along with every request
+            that the body makes, in W3C baggage: for remote agents, which read it by
+            :func:`from_baggage`. It is OpenTelemetry's instrumentation of the client in use that
+            writes the header, to whomever the request goes.
 
     Raises:
         ConfigurationError: At decoration, where arguments contradict each other or name no
@@ -131,7 +138,7 @@ def managed_agent(
         spec = Spec("agent", label, span, {**start, **(attributes or {})}, policy)
         if isinstance(session, Session) and kind is _sync:
             session.hooks.refuse_async()
-        return _Managed(target, kind(spec, find))
+        return _Managed(target, kind(spec, find, carrying(begin) if baggage else begin))
 
     if span not in ("own", "current"):
         raise ConfigurationError(f"span must be 'own' or 'current', got {span!r}")
@@ -143,7 +150,7 @@ def managed_agent(
 # --- the four kinds of callable -------------------------------------------------------------------
 
 
-def _sync(spec: Spec, find: Find) -> Callable[..., Any]:
+def _sync(spec: Spec, find: Find, begin: Begin) -> Callable[..., Any]:
     def call(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         if not config.current.enabled:
             return wrapped(*args, **kwargs)
@@ -165,8 +172,8 @@ def _sync(spec: Spec, find: Find) -> Callable[..., Any]:
 
 def _stepped(
     drive: Callable[[Callable[[], Run], Any], Any], asynchronous: bool
-) -> Callable[[Spec, Find], Callable[..., Any]]:
-    def kind(spec: Spec, find: Find) -> Callable[..., Any]:
+) -> Callable[[Spec, Find, Begin], Callable[..., Any]]:
+    def kind(spec: Spec, find: Find, begin: Begin) -> Callable[..., Any]:
         def call(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
             inner = wrapped(*args, **kwargs)
             if not config.current.enabled:
@@ -187,7 +194,7 @@ _generator = _stepped(steps.generator, False)
 _async_generator = _stepped(steps.async_generator, True)
 
 
-def _kind(target: Any) -> Callable[[Spec, Find], Callable[..., Any]]:
+def _kind(target: Any) -> Callable[[Spec, Find, Begin], Callable[..., Any]]:
     """Which of the four kinds a callable is.
 
     Raises:
@@ -373,6 +380,8 @@ def _checkpoints(session: Session, values: Iterable[T], name: str, resume: bool)
             yield value
         session.journal.step("done", name, digest)
     if begun:
+        from .actions import create_memory_snapshot
+
         session.journal.step("end", name)
         if session.durable:
             create_memory_snapshot(session, f"{name} done")

@@ -2,26 +2,20 @@
 
 profile -> plan -> act -> measure again -> report. The engine calls this around runs, and the
 session before a model call; everything here is synchronous, and may run in a worker thread.
+
+The actions are imported when the first one runs: they are half of memtrace, and most programs
+import it long before a session is under pressure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from threading import get_ident
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.trace import get_current_span
 
-from .actions import (
-    cleanup_expired_items,
-    compress_memory,
-    consolidate_memory,
-    create_memory_snapshot,
-    trigger_cleanup,
-    update_cache,
-)
-from .actions.keep import Kept, keeps_briefly
-from .actions.perform import Result, Tell, perform, running_agent
 from .decide import LoopFacts, alerts, monitor, plan
 from .hooks import schedule
 from .memory import Memory
@@ -30,10 +24,12 @@ from .telemetry import names, spans
 from .telemetry.alerts import tell as tell_alert
 from .values import Action, ActionReport, Alert, Event, LayerTokens, MemoryProfile, Stage
 
+if TYPE_CHECKING:
+    from .actions.keep import Kept
+    from .actions.perform import Result, Tell
+
 _PATIENCE_S = 10.0
 """Seconds a model call waits for a pass elsewhere: a hook there may be waiting for this thread."""
-
-__all__ = ["keeps_briefly"]
 
 Act = Callable[..., ActionReport]
 
@@ -91,6 +87,8 @@ def relieve(memory: Memory, policy: Policy, tell: Tell = schedule) -> list[Actio
 
 def tidy(memory: Memory, policy: Policy, tell: Tell = schedule) -> None:
     """What runs after a run: consolidation, the cache, and a cleanup if it ended over budget."""
+    from .actions import consolidate_memory, update_cache
+
     tokens = memory.measure()
     lines = policy.lines(memory.budget)
     if tokens[0] > lines.consolidate:
@@ -119,15 +117,28 @@ def enter_checkpoint(
         StaleSessionError: The session was written elsewhere since it was opened here.
         StoreError: The store cannot take the snapshot.
     """
+    actions = _actions()
     taken: list[Kept] = []
-    create_memory_snapshot(memory, name, tell=tell, taken=taken, waits=waits)
+    actions.create_memory_snapshot(memory, name, tell=tell, taken=taken, waits=waits)
     if policy.acts:
         if memory.active_contexts.due or memory.cache.overdue:
-            cleanup_expired_items(memory, tell=tell)
+            actions.cleanup_expired_items(memory, tell=tell)
         lines = memory.lines if policy is memory.policy else policy.lines(memory.budget)
         if lines.pressed(memory.read_tokens()):  # measured as the snapshot was taken
             relieve(memory, policy, tell)
     return taken[0]
+
+
+@cache
+def _actions() -> Any:
+    from . import actions
+
+    return actions
+
+
+def keeps_briefly(memory: Memory) -> bool:
+    """Whether keeping what memory is now takes so little that a thread would cost more."""
+    return bool(_actions().keep.keeps_briefly(memory))
 
 
 def watch_thresholds(memory: Memory, policy: Policy, tell: Tell = schedule) -> None:
@@ -144,6 +155,8 @@ def watch_thresholds(memory: Memory, policy: Policy, tell: Tell = schedule) -> N
 
 def watch_list(profile: MemoryProfile, before: LayerTokens, policy: Policy) -> None:
     """The same for a list that its caller owns: crossed within this run."""
+    from .actions.perform import running_agent
+
     was = MemoryProfile(profile.budget, before)
     crossed = {point.name for point in monitor(was, LoopFacts(), policy) if point.crossed}
     for alert in alerts(monitor(profile, LoopFacts(), policy), crossed):
@@ -152,6 +165,8 @@ def watch_list(profile: MemoryProfile, before: LayerTokens, policy: Policy) -> N
 
 def fire(memory: Memory, alert: Alert, tell: Tell = schedule) -> None:
     """Tell of an alert: the log, the span it belongs to, the metric, the hooks."""
+    from .actions.perform import running_agent
+
     with memory.lock:
         memory.record.alerts.append(alert)
     tell_alert(alert, f"session {memory.id}", running_agent())
@@ -166,6 +181,8 @@ def fire(memory: Memory, alert: Alert, tell: Tell = schedule) -> None:
 
 
 def _act(memory: Memory, policy: Policy, action: Action, tell: Tell) -> ActionReport:
+    from .actions import compress_memory, trigger_cleanup
+
     replacement = policy.actions.get(action.name)
     if replacement is not None:
         return _replaced(
@@ -193,6 +210,7 @@ def _replaced(
     memory: Memory, name: str, call: Callable[[], Any], tell: Tell, action: Action | None = None
 ) -> ActionReport:
     """Run a user's own action, measured and reported as memtrace's would be."""
+    from .actions.perform import Result, perform
 
     def work() -> Result:
         said = call()

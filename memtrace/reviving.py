@@ -7,8 +7,6 @@ import logging
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .actions import create_memory_snapshot, put_back
-from .actions.keep import note_changes, take
 from .errors import ConfigurationError, StoreDamagedError, StoreError
 from .journal import replay
 from .memory import Memory
@@ -115,6 +113,8 @@ def go_back(memory: Memory, snapshot: Snapshot) -> None:
     Raises:
         StoreError: The store cannot give it back.
     """
+    from .actions import put_back
+
     if snapshot.state is not None:
         put_back(memory, snapshot)
     else:
@@ -124,6 +124,8 @@ def go_back(memory: Memory, snapshot: Snapshot) -> None:
 
 def begin_steps(memory: Memory, name: str, number: int, resume: bool) -> None:
     """A loop over steps begins, or carries on with memory as it was when it broke off."""
+    from .actions.keep import note_changes
+
     note_changes(memory)
     loop = memory.journal.loops.get(name)
     if resume and loop is not None and loop.open and loop.revision and number == len(loop.done):
@@ -132,6 +134,8 @@ def begin_steps(memory: Memory, name: str, number: int, resume: bool) -> None:
 
 
 def _carry_on(memory: Memory, name: str, revision: int) -> None:
+    from .actions import put_back
+
     journal = memory.journal
     journal.settle()
     if journal.revision == revision and not journal.waiting:
@@ -182,6 +186,9 @@ def stored_budget(store: Any, session: str) -> TokenBudget | None:
 
 def branched(memory: M, name: str | None) -> M:
     """A session of its own that begins as memory is now."""
+    from .actions import create_memory_snapshot, put_back
+    from .actions.keep import take
+
     store = memory.journal.store if memory.durable else None
     made = type(memory)(
         name,

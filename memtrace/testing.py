@@ -10,7 +10,8 @@
         assert captured.span("invoke_agent agent").attributes["gen_ai.agent.name"] == "agent"
         assert_no_failures(captured)
 
-With pytest the fixture ``memtrace_capture`` is such a block around one test.
+With pytest the fixture ``memtrace_capture`` is such a block around one test. ``docs/testing.md``
+has an example for each thing that is worth asserting.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ __all__ = [
     "CapturedEvent",
     "CapturedSpan",
     "assert_no_failures",
+    "assert_no_thrash",
     "assert_within_budget",
     "capture",
     "strict",
@@ -258,3 +260,27 @@ def assert_no_failures(captured: Captured) -> None:
     ]
     if failures:
         raise AssertionError("memtrace's own failures, " + "; ".join(failures))
+
+
+def assert_no_thrash(captured: Captured) -> None:
+    """Assert that no session was cleaned up more often than it ran, and that no loop gave up.
+
+    The first shows after ten runs of a session (``Policy.cleanup_window``), the second after two
+    passes that freed too little (``Policy.ineffective_passes``).
+
+    Raises:
+        AssertionError: An alert says so; the message says which, and how often.
+
+    >>> with capture() as captured:
+    ...     pass
+    >>> assert_no_thrash(captured)
+    """
+    told = {"cleanup_frequency": "more cleanups than runs", "unreachable_target": "a loop gave up"}
+    points = captured.metrics.get(names.METRIC_ALERTS, [])
+    thrash = [
+        f"{told[point['attributes'][names.THRESHOLD_NAME]]}: {point['value']:g} times"
+        for point in points
+        if point["attributes"][names.THRESHOLD_NAME] in told and point["value"]
+    ]
+    if thrash:
+        raise AssertionError("memory was thrashed, " + "; ".join(thrash))
