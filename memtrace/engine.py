@@ -127,6 +127,7 @@ class Run:
     refused: Exception | None = None
     _before: LayerTokens | None = None
     _after: LayerTokens | None = None
+    _left: LayerTokens | None = None  # as the body left it, before it was tidied
     _total_before: int = 0
     _total_after: int = 0
     _ended: bool = False
@@ -193,6 +194,7 @@ class Run:
 
     def tidy(self) -> None:
         """After the body: consolidate, see to the cache, make room if the run left too much."""
+        self._left = self._after
         self._work(loop.tidy)
         if isinstance(self.memory, Memory):
             self._after = self.memory.measure()
@@ -379,11 +381,37 @@ class Run:
         token = attach(self.context)
         try:
             if isinstance(memory, Memory):
-                loop.watch_thresholds(memory, self._spec.policy or memory.policy, self.tell)
+                policy = self._spec.policy or memory.policy
+                loop.watch_thresholds(memory, policy, self.tell)
+                self._look_ahead(memory, policy)
             elif self._before is not None:
                 loop.watch_list(memory.profile(), self._before, memory.policy)
         finally:
             detach(token)
+
+    def _look_ahead(self, memory: Memory, policy: Policy) -> None:
+        """What only a run that leaves memory near a threshold, or a session's first, is asked."""
+        if self.run_id == 1 and memory.hooks.of("threshold"):
+            from .decide.forecast import heavy_start
+
+            alert = heavy_start(self._total_before, memory.budget.total, policy)
+            if alert is not None:
+                # Not an alert of the loop's, which has nothing to do about it: a hook may.
+                session: Any = memory
+                event = Event(
+                    "threshold", session, memory.profile(), alert=alert, agent=self._spec.name
+                )
+                if pending := memory.hooks.emit(event):
+                    self.tell(pending)
+        left = self._left or self._after
+        if policy.rebalance and policy.acts and left is not None:
+            lines = policy.lines(memory.budget)
+            if left[0] > lines.restless_working or sum(left) > lines.restless:
+                from . import budgeting
+
+                budgeting.rebalanced(memory, peak=left)
+        if self._span.is_recording() and 2 * self._total_after > memory.budget.total:
+            self._span.set_attributes(spans.forecast_attributes(memory.profile().forecast))
 
     def _tell_end(self, memory: Measured, error: BaseException | None) -> None:
         """Fire what alerts are due, and tell the hooks that the run is over."""

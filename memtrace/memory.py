@@ -11,7 +11,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ from .values import (
 )
 
 if TYPE_CHECKING:
+    from .outlook import Forecast
     from .stores import Store
 
 RUN = create_key("memtrace-run")
@@ -67,6 +68,18 @@ class Totals:
     def __init__(self, limits: Sequence[int]) -> None:
         self.tallies = tuple(Tally() for _ in LAYERS)
         self.limits = limits
+
+
+def _ahead(ref: weakref.ref[Any]) -> Callable[[int, int], Forecast | None]:
+    """What a session's profiles ask for a forecast: they may outlive it, and do not keep it."""
+
+    def ahead(held_tokens: int, budget_tokens: int) -> Forecast | None:
+        from .growth import foresee
+
+        memory = ref()
+        return None if memory is None else foresee(memory, held_tokens, budget_tokens)
+
+    return ahead
 
 
 def _journal(session: str, lock: Any, target: Any) -> Journal:
@@ -141,6 +154,7 @@ class Memory:
         self._ids = itertools.count(1)
         self._run_ids = itertools.count(1)
         self.record = Record(self.policy)
+        self.record.restless = True  # until its first run has been looked at
         self.hooks = Hooks(self.policy.hook_slow_s, self.record.alerts.append)
         self.journal = _journal(self.id, self.lock, store)
         self.journal.released = self._release
@@ -153,6 +167,7 @@ class Memory:
         self._make_layers(self.budget)
         if self.durable:
             self.journal.begin(())
+        self._ahead = _ahead(weakref.ref(self))
         self._ledger: Any = None
         self._admit()
         _alive.add(self)
@@ -238,6 +253,7 @@ class Memory:
                 cache.misses,
                 self.counting,
                 working.pinned,
+                self._ahead,
             )
 
     def recount(self) -> MemoryProfile:

@@ -6,11 +6,15 @@ import threading
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 from .decide import LoopFacts
 from .policy import Policy
-from .values import ActionReport, Alert, Item, Outcome
+from .values import ActionReport, Alert, Item, Outcome, TokenBudget
+
+if TYPE_CHECKING:
+    from .findings import Billed, BudgetChange
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,10 @@ class Snapshot:
     state: Any = field(repr=False, default=None)
 
 
+_KEPT_CALLS = 10
+"""Model calls whose bills a snapshot keeps: enough to tell how far off a count is."""
+
+
 class Record:
     """The loop's memory of itself. Changed under the session's lock.
 
@@ -52,6 +60,11 @@ class Record:
         runs: How many runs have ended.
         outer_runs: How many runs have begun while no other was open.
         restless: Whether anything ever happened, so that thresholds are worth looking at.
+        budget_log: The last changes of the budget, oldest first.
+        billed: What providers billed for the last model calls, oldest first.
+        calls_billed: How many they billed for.
+        unseen_tokens: What a prompt carries beside memory, as far as that was made known.
+        reviewed_at: Seconds since the epoch of the last retention review; None: there was none.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -64,6 +77,11 @@ class Record:
         self.alerts: deque[Alert] = deque(maxlen=100)
         self.crossed: frozenset[str] = frozenset()
         self.cleanups = 0
+        self.budget_log: deque[BudgetChange] = deque(maxlen=100)
+        self.billed: deque[Billed] = deque(maxlen=50)
+        self.calls_billed = 0
+        self.unseen_tokens = 0
+        self.reviewed_at: float | None = None
         self._patience = policy.ineffective_passes
         self._least_gain = policy.least_gain
         self._ineffective = 0
@@ -77,6 +95,40 @@ class Record:
         self._window = policy.cleanup_window
         self._compressions: deque[tuple[int, int]] = deque(maxlen=policy.compression_window)
         self._cleaned_in: list[int] = []  # the run in which each late cleanup was
+
+    def adopt(self, policy: Policy) -> None:
+        """Go by other constants from now on."""
+        self._patience = policy.ineffective_passes
+        self._least_gain = policy.least_gain
+        self._window = policy.cleanup_window
+        self._compressions = deque(self._compressions, maxlen=policy.compression_window)
+
+    def kept(self) -> dict[str, Any]:
+        """What a store keeps of this, beside the counters: plain data."""
+        kept: dict[str, Any] = {
+            "budget_log": [
+                [c.at, _numbers(c.old), _numbers(c.new), c.reason] for c in self.budget_log
+            ],
+            "billed": [list(call) for call in islice(reversed(self.billed), _KEPT_CALLS)],
+            "unseen": self.unseen_tokens,
+            "reviewed": self.reviewed_at,
+        }
+        return {name: value for name, value in kept.items() if value}
+
+    def take_back(self, kept: Any) -> None:
+        """The same, as a store gave it back; what makes no sense is left out."""
+        from .findings import Billed, BudgetChange
+
+        try:
+            for at, old, new, reason in kept.get("budget_log", ()):
+                change = BudgetChange(float(at), TokenBudget(*old), TokenBudget(*new), str(reason))
+                self.budget_log.append(change)
+            self.billed.extend(Billed(*call) for call in reversed(kept.get("billed", ())))
+            self.unseen_tokens = int(kept.get("unseen", 0))
+            reviewed = kept.get("reviewed")
+            self.reviewed_at = None if reviewed is None else float(reviewed)
+        except (AttributeError, TypeError, ValueError):
+            return  # an older or damaged note is no reason to refuse the session
 
     def facts(self) -> LoopFacts:
         """What monitoring asks of the loop."""
@@ -155,3 +207,7 @@ class Record:
         if tokens > budget and (left <= budget or turns != turns_then):
             return False
         return tokens - left < self._least_gain * budget
+
+
+def _numbers(budget: TokenBudget) -> list[float]:
+    return [budget.total, *budget.shares.values()]

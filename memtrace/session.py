@@ -33,6 +33,7 @@ from .values import (
 )
 
 if TYPE_CHECKING:
+    from .findings import BudgetChange
     from .recalling import Recaller
     from .stores import Ticket, Verification
 
@@ -93,11 +94,19 @@ class Session(Memory):
         from .stores import open_store
 
         opened = open_store(store)
+        stored = stored_budget(opened, id)
         if token_budget is None and (policy is None or policy.token_budget is None):
-            token_budget = stored_budget(opened, id)
+            token_budget = stored
         session = cls(id, token_budget=token_budget, policy=policy, counter=counter, store=opened)
         if revive(session):
             list_snapshots(session)
+            for _, head in opened.heads(id, 1):
+                session.record.take_back(head.facts)
+            if stored is not None and stored != session.budget:
+                from .findings import BudgetChange
+
+                change = BudgetChange(session.now(), stored, session.budget, "opened with it")
+                session.record.budget_log.append(change)
         return session
 
     @classmethod
@@ -164,6 +173,38 @@ class Session(Memory):
         with self.lock:
             points = monitor(self.profile(), self.record.facts(), self.policy)
         return MappingProxyType({point.name: point for point in points})
+
+    def rebalance(self, usage: Mapping[str, Any] | None = None) -> TokenBudget:
+        """Move the budget's allocations toward what is used, and hold memory against them.
+
+        ``Policy(rebalance=True)`` does it after runs that leave memory near a threshold.
+
+        Args:
+            usage: Tokens by layer, as :meth:`TokenBudget.rebalance` takes it; None: the most that
+                each layer held over the last 20 runs, and only where a layer gains 2% by it.
+
+        Returns:
+            The budget that holds now.
+
+        Raises:
+            ConfigurationError: No layer is named, or a figure is negative.
+
+        >>> session = Session(token_budget=10_000)
+        >>> session.rebalance({"working_memory": 6_000}).limit("working_memory")
+        7000
+        >>> session.budget_log[-1].reason
+        'by hand, toward what is used'
+        """
+        from .budgeting import rebalanced
+
+        rebalanced(self, usage)
+        return self.budget
+
+    @property
+    def budget_log(self) -> tuple[BudgetChange, ...]:
+        """The last changes of the budget, oldest first, at most 100: old, new, reason, when."""
+        with self.lock:
+            return tuple(self.record.budget_log)
 
     @property
     def alerts(self) -> tuple[Alert, ...]:
@@ -397,26 +438,43 @@ class Session(Memory):
 
         return checked
 
-    def record_usage(self, input_tokens: int, *, counted_tokens: int | None = None) -> None:
+    def record_usage(
+        self,
+        input_tokens: int,
+        *,
+        counted_tokens: int | None = None,
+        cached_tokens: int | None = None,
+    ) -> None:
         """Take in what a provider billed for a model call, and calibrate estimates with it.
 
-        With an exact counter nothing changes. With an estimate, the count of each item is
-        scaled by billed / counted, smoothed over calls.
+        With an exact counter no count changes. With an estimate, the count of each item is
+        scaled by billed / counted, smoothed over calls. The last 50 calls are remembered for
+        :func:`memtrace.diagnose`.
 
         Args:
             input_tokens: Prompt tokens billed, ≥ 0, cached ones included.
             counted_tokens: What memtrace counted for the same prompt; None: the last
                 :meth:`messages`.
+            cached_tokens: Those of them that were read from its prompt cache; None: unknown.
 
         Raises:
             ConfigurationError: A number is negative or no number.
         """
-        for name, value in (("input_tokens", input_tokens), ("counted_tokens", counted_tokens)):
+        for name, value in (
+            ("input_tokens", input_tokens),
+            ("counted_tokens", counted_tokens),
+            ("cached_tokens", cached_tokens),
+        ):
             if value is not None and (
                 isinstance(value, bool) or not isinstance(value, int) or value < 0
             ):
                 raise ConfigurationError(f"{name} must be a whole number ≥ 0, got {value!r}")
+        from .findings import Billed
+
         counted = self._sent_tokens if counted_tokens is None else counted_tokens
+        with self.lock:
+            self.record.billed.append(Billed(counted, input_tokens, cached_tokens))
+            self.record.calls_billed += 1
         self._calibrate(counted, input_tokens)
 
     def close(self) -> None:

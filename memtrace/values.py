@@ -12,12 +12,17 @@ from dataclasses import dataclass, field, make_dataclass
 from enum import Enum
 from functools import cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
+from . import allotting
 from .errors import ConfigurationError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from .outlook import Forecast
+
+    _Ahead = Callable[[int, int], Forecast | None] | None
 
 DEFAULT_TOKEN_BUDGET = 200_000
 """Tokens of a session's budget where nothing else is said: the context window most current
@@ -100,9 +105,9 @@ def made_item(values: Iterable[Any]) -> Item:
 
     A frozen class sets each field by a call. Sessions make items by the ten thousand.
     """
-    item = _thawed()(*values)
+    item: Item = _thawed()(*values)
     item.__class__ = Item
-    return cast(Item, item)
+    return item
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +183,48 @@ class TokenBudget:
         """
         return self.limits[layer_index(layer)]
 
+    def rebalance(
+        self,
+        usage: Mapping[str, Any],
+        *,
+        step: float = allotting.STEP,
+        least: float = allotting.LEAST,
+        most: float = allotting.MOST,
+    ) -> TokenBudget:
+        """A budget of the same total whose allocations are nearer to what is used.
+
+        Each goes ``step`` of the way to its layer's part of all that is used; their sum stays.
+        :meth:`memtrace.Session.rebalance` has a session follow it.
+
+        Args:
+            usage: Tokens used by layer name: a :class:`MemoryProfile` is one, and so is any
+                mapping. A layer that is missing uses nothing; other keys are passed over.
+            step: How far to go, above 0 and up to 1.
+            least: No allocation goes below this share, unless it is below already.
+            most: No allocation goes above this share, unless it is above already.
+
+        Raises:
+            ConfigurationError: No layer is named, a figure is negative, or a bound cannot work.
+
+        >>> budget = TokenBudget(100_000).rebalance({"working_memory": 30_000, "cache": 10_000})
+        >>> budget.limit("working_memory"), budget.limit("cache"), budget.total
+        (57500, 17500, 100000)
+        """
+        for name, bound in (("step", step), ("least", least), ("most", most)):
+            if not isinstance(bound, (int, float)) or not 0 <= bound <= 1:
+                raise ConfigurationError(f"rebalance: {name} must be from 0 to 1, got {bound!r}")
+        used = {name: usage[name] for name in LAYER_NAMES if name in usage}
+        for name, tokens in used.items():
+            if not isinstance(tokens, (int, float)) or not 0 <= tokens < float("inf"):
+                raise ConfigurationError(f"rebalance: {name} uses {tokens!r}; give tokens ≥ 0")
+        if not used:
+            raise ConfigurationError(
+                "rebalance takes tokens by layer, for example session.profile() or "
+                f"{{'working_memory': 30_000}}; got {usage!r}"
+            )
+        shares = allotting.moved(self.shares, used, step=step, least=least, most=most)
+        return TokenBudget(self.total, **shares)
+
 
 def layer_index(layer: str | Layer) -> int:
     """Position of a layer in :data:`LAYERS`.
@@ -243,9 +290,10 @@ class MemoryProfile(Mapping[str, "int | float"]):
     """
 
     # One slot, filled once: a profile is taken twice on every managed call, and seven frozen
-    # dataclass fields cost more than the measuring itself.
+    # dataclass fields cost more than the measuring itself. What follows the eighth value, the
+    # total, is no part of what the profile is: it says whom to ask for a forecast.
     __slots__ = ("_held",)
-    _held: tuple[TokenBudget, LayerTokens, LayerTokens, int, int, Counting, int, int]
+    _held: tuple[TokenBudget, LayerTokens, LayerTokens, int, int, Counting, int, int, _Ahead]
 
     KEYS = (*LAYER_NAMES, "total_tokens", "utilization_rate")
 
@@ -258,10 +306,21 @@ class MemoryProfile(Mapping[str, "int | float"]):
         cache_misses: int = 0,
         counting: Counting = Counting("exact", "o200k_base"),  # noqa: B008 (immutable)
         pinned_tokens: int = 0,
+        ahead: _Ahead = None,
     ) -> None:
         _fill(
             self,
-            (budget, tokens, items, cache_hits, cache_misses, counting, pinned_tokens, sum(tokens)),
+            (
+                budget,
+                tokens,
+                items,
+                cache_hits,
+                cache_misses,
+                counting,
+                pinned_tokens,
+                sum(tokens),
+                ahead,
+            ),
         )
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -288,11 +347,11 @@ class MemoryProfile(Mapping[str, "int | float"]):
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, MemoryProfile):
-            return self._held == other._held
+            return self._held[:8] == other._held[:8]
         return Mapping.__eq__(self, other)
 
     def __hash__(self) -> int:
-        return hash(self._held)
+        return hash(self._held[:8])
 
     def __repr__(self) -> str:
         parts = ", ".join(f"{name}={n}" for name, n in zip(LAYER_NAMES, self._held[1], strict=True))
@@ -404,6 +463,25 @@ class MemoryProfile(Mapping[str, "int | float"]):
     def counting(self) -> Counting:
         """How tokens were counted."""
         return self._held[5]
+
+    @property
+    def forecast(self) -> Forecast | None:
+        """Turns left before memory is full, by what the session's last turns added.
+
+        Worked out when it is asked for. None: the session had fewer than three turns, is gone,
+        or this is a profile of no session.
+
+        >>> from memtrace import Session
+        >>> session = Session(token_budget=10_000)
+        >>> for turn in range(5):
+        ...     session.history.append({"role": "user", "content": "word " * 96})
+        ...     session.history.append({"role": "assistant", "content": "yes"})
+        >>> ahead = session.profile().forecast
+        >>> round(ahead.tokens_per_turn), ahead.to_80.low <= ahead.to_80.turns <= ahead.to_80.high
+        (104, True)
+        """
+        ahead = self._held[8]
+        return None if ahead is None else ahead(self._held[7], self._held[0].total)
 
 
 _fill = MemoryProfile._held.__set__  # type: ignore[attr-defined]  # past the frozen __setattr__

@@ -36,6 +36,16 @@ OPENINFERENCE_KIND = "openinference.span.kind"
 BODY_DURATION = "memtrace.body.duration"
 SESSION_CLEANUPS = "memtrace.session.cleanups"
 BUDGET_TOKENS = "memtrace.budget.tokens"
+BUDGET_OLD = "memtrace.budget.old"
+"""Tokens before a change: of the whole, then of each layer in order."""
+BUDGET_NEW = "memtrace.budget.new"
+BUDGET_REASON = "memtrace.budget.reason"
+FORECAST_TOKENS = "memtrace.forecast.turn.tokens"
+FORECAST_TURNS = tuple(f"memtrace.forecast.turns_to_{share}" for share in (80, 90, 100))
+FORECAST_LOW = tuple(f"memtrace.forecast.turns_to_{share}.low" for share in (80, 90, 100))
+FORECAST_HIGH = tuple(f"memtrace.forecast.turns_to_{share}.high" for share in (80, 90, 100))
+BUDGET_REMAINING = "memtrace.budget.remaining_tokens"
+"""In baggage alone."""
 BEFORE_TOKENS = "memtrace.profile.before.tokens"
 BEFORE_UTILIZATION = "memtrace.profile.before.utilization"
 AFTER_TOKENS = "memtrace.profile.after.tokens"

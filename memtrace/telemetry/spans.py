@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
-from typing import Any
+from math import inf
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
 from opentelemetry.trace import Span, Status, StatusCode
@@ -15,6 +16,9 @@ from .. import config
 from .._version import __version__
 from ..values import LayerTokens
 from . import metrics, names
+
+if TYPE_CHECKING:
+    from ..outlook import Forecast
 
 logger = logging.getLogger("memtrace")
 
@@ -136,6 +140,19 @@ def run_attributes(
     attributes.update(who)
     if conversation is not None:
         attributes[_CONVERSATION_ID] = conversation
+    return attributes
+
+
+def forecast_attributes(ahead: Forecast | None) -> dict[str, AttributeValue]:
+    """What a run that leaves memory near a threshold says of the turns left."""
+    if ahead is None:
+        return {}
+    attributes: dict[str, AttributeValue] = {names.FORECAST_TOKENS: ahead.tokens_per_turn}
+    for place, left in enumerate((ahead.to_80, ahead.to_90, ahead.to_100)):
+        if left.turns < inf:
+            attributes[names.FORECAST_TURNS[place]] = left.turns
+            attributes[names.FORECAST_LOW[place]] = left.low
+            attributes[names.FORECAST_HIGH[place]] = left.high
     return attributes
 
 
