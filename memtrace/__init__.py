@@ -51,9 +51,12 @@ if TYPE_CHECKING:
         trigger_cleanup,
         update_cache,
     )
+    from .decide.cache_advice import CacheAdvice
+    from .decide.cache_play import CacheSetting
     from .export import export_to
     from .findings import Applied, BudgetChange, Cause, Finding, Remedy
     from .outlook import Forecast, TurnsLeft
+    from .recalling import Passage
     from .stores import Damage, SQLiteStore, Verification
 
 __all__ = [
@@ -63,6 +66,8 @@ __all__ = [
     "Alert",
     "Applied",
     "BudgetChange",
+    "CacheAdvice",
+    "CacheSetting",
     "Caller",
     "Cause",
     "ConfigurationError",
@@ -76,6 +81,7 @@ __all__ = [
     "LoggedRun",
     "MemoryProfile",
     "MemtraceError",
+    "Passage",
     "Point",
     "Policy",
     "Remedy",
@@ -118,10 +124,13 @@ __all__ = [
 _LATE = {
     "Applied": "findings",
     "BudgetChange": "findings",
+    "CacheAdvice": "decide.cache_advice",
+    "CacheSetting": "decide.cache_play",
     "Cause": "findings",
     "Damage": "stores",
     "Finding": "findings",
     "Forecast": "outlook",
+    "Passage": "recalling",
     "Remedy": "findings",
     "SQLiteStore": "stores",
     "TurnsLeft": "outlook",

@@ -187,7 +187,10 @@ class Memory:
         self._stored = wiring.stored
         self.active_contexts = Contexts(Layer.WORKING_MEMORY, wiring, working)
         self.archived_contexts = Contexts(Layer.LONG_TERM_MEMORY, wiring, stored)
-        self.cache = Cache(wiring, cache, budget.limit(Layer.CACHE), self.policy.much_used)
+        policy = self.policy
+        self.cache = Cache(
+            wiring, cache, budget.limit(Layer.CACHE), policy.much_used, policy.cache_eviction
+        )
         self.agents = Agents(wiring, agents)
         self.history = History(wiring, history)
         self.layers = (

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
+from ..decide.cache_advice import CacheBounds
 from ..errors import StaleSessionError, StoreError
 from ..hooks import schedule
 from ..journal import Taken, copied
@@ -57,6 +58,9 @@ def consolidate_memory(memory: Memory, *, tell: Tell = schedule) -> ActionReport
 def update_cache(memory: Memory, *, tell: Tell = schedule) -> ActionReport:
     """Drop expired values, give frequent ones longer to live, run the loaders that are due.
 
+    With ``Policy(adapt_cache=True)`` the cache's size and times to live follow its advice, within
+    the policy's bounds; the report's reason tells of a change, and why.
+
     Returns:
         A report: ``no_op`` where there was nothing to do.
     """
@@ -65,13 +69,29 @@ def update_cache(memory: Memory, *, tell: Tell = schedule) -> ActionReport:
         with memory.lock:
             gone = memory.cache._sweep()
             stretched = memory.cache._stretch(memory.policy.much_used)
+        adapted = memory.cache._adapt(_bounds(memory))
         loaded = memory.cache._load_due()
+        reason = f"{gone} expired, {stretched} given longer to live, {loaded} loaded"
         return Result(
-            items=gone + stretched + loaded,
-            reason=f"{gone} expired, {stretched} given longer to live, {loaded} loaded",
+            items=gone + stretched + loaded + bool(adapted),
+            reason=f"{reason}; {adapted}" if adapted else reason,
         )
 
     return perform(memory, "update_cache", "update_cache", work, tell=tell, sweeps=True)
+
+
+def _bounds(memory: Memory) -> CacheBounds | None:
+    """Between what settings the cache may adapt itself; None: it may not."""
+    policy, whole, cache = memory.policy, memory.budget.total, memory.cache
+    if not policy.adapt_cache:
+        return None
+    return CacheBounds(
+        max(1, int(policy.cache_least * whole)),
+        max(1, int(policy.cache_most * whole)),
+        1 / policy.cache_ttl_times,
+        policy.cache_ttl_times,
+        (cache._setting.eviction,),
+    )
 
 
 def create_memory_snapshot(
@@ -210,6 +230,7 @@ def _facts(memory: Memory) -> dict[str, Any]:
         "runs": next(memory._run_ids),
         "cleanups": memory.record.cleanups,
         "budget": [budget.total, *budget.shares.values()],
+        **memory.record.kept(),
     }
 
 

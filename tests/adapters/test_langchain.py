@@ -54,12 +54,14 @@ class TestMiddleware(Contract):
 
 class TestAsync(Contract):
     further = True
+
     def run(self, url: str, question: str, session: Session | None) -> str:
         return said(asyncio.run(agent(url, session).ainvoke(ask(question))))
 
 
 class TestStreamed(Contract):
     further = True
+
     def run(self, url: str, question: str, session: Session | None) -> str:
         steps = agent(url, session).stream(ask(question), stream_mode=["values", "messages"])
         return said([chunk for mode, chunk in steps if mode == "values"][-1])
@@ -73,6 +75,7 @@ class TestPreModelHook(Contract):
 @pytest.mark.filterwarnings("ignore:create_react_agent has been moved")
 class TestAsyncPreModelHook(Contract):
     further = True
+
     def run(self, url: str, question: str, session: Session | None) -> str:
         run = react(url, session).ainvoke(ask(question), {"recursion_limit": 2000})
         return said(asyncio.run(run))

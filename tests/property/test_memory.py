@@ -146,7 +146,8 @@ class AnySession(RuleBasedStateMachine):
     def replace_or_pop(self, data: st.DataObject, message: Any, pop: bool) -> None:
         index = data.draw(st.integers(-len(self.mirror), len(self.mirror) - 1))
         if pop:
-            assert self.session.history.pop(index) is self.mirror.pop(index)
+            # Of equal messages that were synced one after the other, the first is held.
+            assert self.session.history.pop(index) == self.mirror.pop(index)
         else:
             self.session.history.replace(index, message)
             self.mirror[index] = message

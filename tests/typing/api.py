@@ -13,6 +13,7 @@ from typing_extensions import assert_type
 
 import memtrace
 from memtrace import (
+    Caller,
     Event,
     Item,
     LayerUsage,
@@ -23,6 +24,7 @@ from memtrace import (
     checkpoint,
     checkpoints,
     current_session,
+    from_baggage,
     managed_agent,
     measure_tokens,
     propagate,
@@ -298,3 +300,19 @@ async def async_hook(event: Event) -> None: ...
 
 assert_type(hook(Event("after_run")), None)
 memtrace.configure(strict=True, hooks=[("after_run", hook)])
+
+
+def _summarize(messages: list[Any], previous: str) -> str:
+    return previous + str(len(messages))
+
+
+async def _asummarize(messages: list[Any], previous: str) -> str:
+    return previous + str(len(messages))
+
+
+def recall(session: Session) -> None:
+    assert_type(session.recall("what"), list[Item])
+    assert_type(session.context_for("what", 100), list[Any])
+    assert_type(from_baggage(), Caller)
+    Policy(summarizer=_summarize)
+    Policy(summarizer=_asummarize)
