@@ -475,9 +475,18 @@ def test_run_of_a_module(target: str, tmp_path: Path) -> None:
     assert (ours.stdout, ours.returncode) == (theirs.stdout, theirs.returncode)
     # Those of the import system stand before `python -m`'s own.
     told = ours.stderr.removesuffix("memtrace: no model call was seen\n")
-    assert told.splitlines()[1:] == [
-        line for line in theirs.stderr.splitlines()[1:] if "<frozen runpy>" not in line
-    ]
+    assert told.splitlines()[1:] == without_runpy(theirs.stderr.splitlines()[1:])
+
+
+def without_runpy(traceback: list[str]) -> list[str]:
+    """A traceback's lines but for `python -m`'s own frames, which have no source from 3.11 on."""
+    kept, own = [], False
+    for line in traceback:
+        if line.startswith("  File "):
+            own = "runpy" in line
+        if not (own and line.startswith("  ")):
+            kept.append(line)
+    return kept
 
 
 @pytest.mark.parametrize("kind", ["folder", "archive"])
