@@ -28,7 +28,8 @@ from memtrace import (
     trigger_cleanup,
     update_cache,
 )
-from memtrace.actions.shorten import cap, extract, gist, stub
+from memtrace.actions.caps import cap
+from memtrace.actions.shorten import extract, gist
 from memtrace.memory import now
 
 Message = dict[str, Any]
@@ -1138,16 +1139,6 @@ def test_a_cap_keeps_the_beginning_and_the_end() -> None:
     assert short.endswith("bbb")
     assert "700 characters left out, id m7" in short
     assert cap("short", 300, "m7") == "short"
-
-
-def test_a_stub_lists_names_up_to_its_share() -> None:
-    """
-    As many names as fit are listed, in the order given.
-    """
-    assert stub("x" * 40, 0.5, "m1", 9, ["a.py", "b.py", "c.py", "d.py", "e.py"]) == (
-        "[output set aside: 9 tokens, id m1] a.py b.py c.py d.py"
-    )
-    assert stub("x" * 40, 0.5, "m1", 9, []) == "[output set aside: 9 tokens, id m1]"
 
 
 def test_a_gist_is_one_line() -> None:
