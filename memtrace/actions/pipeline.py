@@ -36,11 +36,6 @@ GENTLE: tuple[Reducer, ...] = (
 )
 """Each message stays in its place, and the names in it in sight."""
 
-_READ_WHOLE: frozenset[Reducer] = frozenset({lossless, repeated_lines, logs})
-"""Steps that look for shorter forms of whole texts. A pass that a model call waits for leaves them
-out: they cost it a quarter of its time, and what is old becomes a stub next. Source: in recorded
-coding agents at 32,000 and 64,000 tokens as many names stay in sight, and as much is saved."""
-
 _INACTIVE: tuple[Reducer, ...] = (*GENTLE, contexts, prose, groups)
 _OWN: tuple[Reducer, ...] = (*GENTLE, groups)
 _OTHERS: tuple[Reducer, ...] = (contexts, *GENTLE, groups)
@@ -160,9 +155,7 @@ def run(
             return False
         return eligible(item) and not (only_inactive and item.run_id in active)
 
-    hurried = draft.pace == "hurried"
     for step in steps:
         if draft.done:
             return
-        if not (hurried and step in _READ_WHOLE):
-            step(draft, may)
+        step(draft, may)
