@@ -170,6 +170,18 @@ def _sync(spec: Spec, find: Find, begin: Begin) -> Callable[..., Any]:
     return call
 
 
+def _coroutine(body: Any, spec: Spec, find: Find, begin: Begin) -> Callable[..., Any]:
+    drive = steps.coroutines(body)
+
+    def call(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        inner = wrapped(*args, **kwargs)
+        if not config.current.enabled:
+            return inner
+        return drive(begin, steps.Owned((inner,)), spec, find, (instance, args, kwargs))
+
+    return call
+
+
 def _stepped(
     drive: Callable[[Callable[[], Run], Any], Any], asynchronous: bool
 ) -> Callable[[Spec, Find, Begin], Callable[..., Any]]:
@@ -189,7 +201,6 @@ def _stepped(
     return kind
 
 
-_coroutine = _stepped(steps.coroutine, True)
 _generator = _stepped(steps.generator, False)
 _async_generator = _stepped(steps.async_generator, True)
 
@@ -211,7 +222,7 @@ def _kind(target: Any) -> Callable[[Spec, Find, Begin], Callable[..., Any]]:
         target = target.func
     for candidate in (target, getattr(type(target), "__call__", None)):  # noqa: B004 (its code)
         if inspect.iscoroutinefunction(candidate):
-            return _coroutine
+            return functools.partial(_coroutine, candidate)
         if inspect.isasyncgenfunction(candidate):
             return _async_generator
         if inspect.isgeneratorfunction(candidate):

@@ -17,27 +17,39 @@ from typing import Any, TypeVar, cast
 
 from opentelemetry.context import attach, detach, get_current
 
-from .engine import Run
+from .engine import Run, Spec
 from .errors import StaleSessionError, StoreError
 
 Begin = Callable[[], Run]
 D = TypeVar("D")
 
+_NOT_BEGUN: Any = object()
 
-def _steps(run: Run, inner: Any, closed: list[Any] | None = None) -> Generator[Any, Any, Any]:
-    """Step a generator, a coroutine or an awaitable to its end, each step in the run's context."""
+
+def _steps(
+    run: Run, inner: Any, closed: list[Any] | None = None, out: Any = _NOT_BEGUN
+) -> Generator[Any, Any, Any]:
+    """Step a generator, a coroutine or an awaitable to its end, each step in the run's context.
+
+    Args:
+        run: The run.
+        inner: What is stepped.
+        closed: Takes what closing it returned.
+        out: What its first step gave, if that was made already.
+    """
     value: Any = None
     error: BaseException | None = None
     while True:
-        token = attach(run.context)
-        try:
-            out = inner.send(value) if error is None else inner.throw(error)
-        except StopIteration as stop:
-            return stop.value
-        finally:
-            run.context = get_current()
-            detach(token)
-            error = None
+        if out is _NOT_BEGUN:
+            token = attach(run.context)
+            try:
+                out = inner.send(value) if error is None else inner.throw(error)
+            except StopIteration as stop:
+                return stop.value
+            finally:
+                run.context = get_current()
+                detach(token)
+                error = None
         try:
             value = yield out
         except GeneratorExit:
@@ -51,9 +63,10 @@ def _steps(run: Run, inner: Any, closed: list[Any] | None = None) -> Generator[A
             raise
         except BaseException as thrown:
             error = thrown
+        out = _NOT_BEGUN
 
 
-_awaiting = cast("Callable[[Run, Any], Awaitable[Any]]", types.coroutine(_steps))
+_awaiting = cast("Callable[..., Awaitable[Any]]", types.coroutine(_steps))
 
 
 def _was_collected(ref: list[weakref.ref[Any]]) -> bool:
@@ -72,33 +85,49 @@ def _named(driven: D, inner: Any) -> D:
     return driven
 
 
-class _Owned:
-    """Closes a coroutine when its driver goes.
+class Owned(list[Any]):
+    """One coroutine, closed when its driver goes.
 
     One that its driver never started (a task cancelled before its first step) would warn that it
     was never awaited; of the driver that is said already where it is true.
     """
 
-    __slots__ = ("coro",)
-
-    def __init__(self, coro: Coroutine[Any, Any, Any]) -> None:
-        self.coro = coro
+    __slots__ = ()
 
     def __del__(self) -> None:
-        self.coro.close()
+        for coro in self:
+            coro.close()
 
 
-def coroutine(begin: Begin, coro: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, Any]:
-    """A coroutine that runs ``coro`` as a run; the run begins at its first step."""
-    return _named(_coroutine(begin, _Owned(coro)), coro)
+def coroutines(body: Any) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """What drives coroutines of ``body``: a coroutine function under the body's name.
+
+    Named once, here: naming each coroutine costs as much as making it.
+    """
+    name = getattr(body, "__name__", "coroutine")
+    driver = types.FunctionType(_coroutine.__code__, globals(), name)
+    return _named(driver, body)
 
 
-async def _coroutine(begin: Begin, owned: _Owned) -> Any:
-    run = begin()
+async def _coroutine(
+    begin: Callable[..., Run], owned: Owned, spec: Spec, find: Callable[..., Any], call: Any
+) -> Any:
+    run = begin(spec, find(*call), asynchronous=True)
     if run.work_waits or run.pending:
         await prepare(run)
+    (coro,) = owned
     try:
-        result = await _awaiting(run, owned.coro)
+        # The first step here: many a body has no other, and then needs no generator to drive it.
+        token = attach(run.context)
+        try:
+            out = coro.send(None)
+            run.context = get_current()
+        except StopIteration as stop:
+            result, out = stop.value, _NOT_BEGUN
+        finally:
+            detach(token)
+        if out is not _NOT_BEGUN:
+            result = await _awaiting(run, coro, None, out)
     except GeneratorExit:
         run.abandon()
         raise
