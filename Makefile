@@ -17,10 +17,10 @@ PYRIGHT = PATH="$(abspath $(BIN)):$$PATH" pyright
 SOURCES := pyproject.toml memtrace/_version.py
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint types floors pytest torture backends adapters unit lowest bench format clean
+.PHONY: help venv demo test lint types floors pytest torture backends screenshots adapters unit lowest bench format clean
 
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 venv: $(VENV)/.dev ## Make the virtual environment with everything for development
 
@@ -49,6 +49,9 @@ torture: $(VENV)/.dev ## Every fault in full: 500 kills, 300 bit flips, 150 trun
 backends: $(VENV)/.dev $(VENV)/.phoenix $(VENV)/.mlflow ## The demo in Arize Phoenix and an MLflow server, with pictures (2 GB; needs Chromium)
 	$(BIN)/pytest -n 0 tests/receivers/backends.py
 
+screenshots: $(VENV)/.dev ## Pictures of a report for the documents (needs Chromium)
+	$(BIN)/pytest -n 0 tests/receivers/pictures.py
+
 ADAPTERS := anthropic google-adk langchain llama-index openai openai-agents pydantic-ai strands
 
 adapters: $(ADAPTERS:%=adapter-%) adapter-instrumentor ## Each framework's adapter against the framework itself, in an environment of its own
@@ -67,6 +70,10 @@ adapter-instrumentor: ## The real clients observed, under `opentelemetry-instrum
 	@.venv-instrumentor/bin/python -m pip --disable-pip-version-check install --quiet \
 		--editable ".[test,instrument]" anthropic openai google-genai
 	.venv-instrumentor/bin/pytest $(PYTEST_ARGS) tests/adapters/test_instrumentor.py
+
+docs: $(VENV)/.dev ## The documentation site, in build/site; what is not right in it is an error
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --config-file ops/site/mkdocs.yml
+	@echo "build/site/index.html"
 
 unit: $(VENV)/.test ## The unit tests alone, without the development tools
 	$(BIN)/pytest $(PYTEST_ARGS) tests/unit

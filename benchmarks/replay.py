@@ -20,6 +20,10 @@ before each assistant's message: a model call. Counts of what must not happen, o
   changed nothing is none.
 - *Common prefix*: tokens of the messages that two consecutive views begin with alike / tokens of
   the earlier view; the mean of a session, and of coding agents' sessions at 50% the median.
+
+And what ``memtrace replay`` of all of them, each at its own window, costs: CPU seconds of reading
+and playing them against tiktoken counting their texts once, medians of interleaved rounds in one
+process; and the most memory that the command has.
 """
 
 from __future__ import annotations
@@ -31,17 +35,21 @@ import os
 import statistics
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks._rounds import Row, report
+from benchmarks._commands import COMMAND, spent
+from benchmarks._rounds import Row, ratio, report, rounds
 from memtrace import Event, Item, MemoryProfile, Session, managed_agent
 from memtrace.actions.draft import DIGEST
-from memtrace.messages import facts
-from memtrace.replay import Recorded, RecordedMessage, open_session, read_session
+from memtrace.counters import pieces
+from memtrace.messages import facts, texts
+from memtrace.replay import Recorded, RecordedMessage, open_session, play, read_session
+from memtrace.vocabulary import offline_function, vocabulary_path
 from tests.sessions import session_files
 
 RESULTS = Path(__file__).parent / "results" / "replay.json"
@@ -242,6 +250,37 @@ def size_of(recorded: Recorded) -> int:
     return session.profile().total_tokens
 
 
+# --- cost ---------------------------------------------------------------------------------------
+
+
+def cost_rows(files: Sequence[Path]) -> list[Row]:
+    """What replaying every file once takes."""
+    count_text = offline_function("o200k_base", vocabulary_path("o200k_base"))  # tiktoken's own
+    said = [
+        text
+        for path in files
+        for message in read_session(path).messages
+        for text in texts(message.message)
+        if isinstance(text, str)
+    ]
+
+    def count() -> None:
+        for text in said:
+            for piece in pieces(text):
+                count_text(piece.encode("utf-8", "replace").decode())
+
+    def replay() -> None:
+        for path in files:
+            play(read_session(path))
+
+    medians = rounds({"replay": replay, "count": count}, 5, clock=time.thread_time)
+    peak = spent((*COMMAND, "replay", *map(str, files))).peak_mb
+    return [
+        Row("one replay of all / tiktoken counting", ratio(medians, "replay", "count"), 3.0),
+        Row("the most memory of that command", peak, 300, "MB"),
+    ]
+
+
 # --- rows ---------------------------------------------------------------------------------------
 
 
@@ -303,10 +342,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, default=RESULTS)
     parser.add_argument("--each", action="store_true", help="a line for each replay")
+    parser.add_argument("--cost", action="store_true", help="nothing but what it costs")
     options = parser.parse_args(arguments)
     logging.getLogger("memtrace").setLevel(logging.CRITICAL)  # alerts are what is expected here
     with tempfile.TemporaryDirectory() as folder:
-        rows = replayed(session_files(Path(folder)), options.each)
+        files = session_files(Path(folder))
+        rows = cost_rows(files)
+        if not options.cost:
+            rows += replayed(files, options.each)
     kind = "recorded" if os.environ.get("MEMTRACE_SESSIONS") else "generated"
     title = f"The loop on {kind} sessions at 25, 50 and 100% of their size"
     return 0 if report(title, rows, options.json) else 1

@@ -7,39 +7,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
-from .baggage import Caller, from_baggage
-from .config import configure
-from .decide import plan
-from .errors import (
-    ConfigurationError,
-    MemtraceError,
-    StaleSessionError,
-    StoreDamagedError,
-    StoreError,
-    StoreVersionError,
-    VocabularyError,
-)
-from .instrument import checkpoint, checkpoints, managed_agent, propagate
-from .layers import AgentState
-from .policy import Policy
-from .record import Snapshot
-from .redaction import redact_secrets
-from .runlog import RunLog
-from .session import Session, current_session, profile_memory_usage, verify
-from .tokens import measure_tokens
-from .values import (
-    Action,
-    ActionReport,
-    Alert,
-    Event,
-    Item,
-    Layer,
-    LayerUsage,
-    LoggedRun,
-    MemoryProfile,
-    Point,
-    TokenBudget,
-)
 
 if TYPE_CHECKING:
     from ._diagnose import diagnose
@@ -51,13 +18,58 @@ if TYPE_CHECKING:
         trigger_cleanup,
         update_cache,
     )
+    from .archiving import ArchiveReport, archive
+    from .baggage import Caller, from_baggage
+    from .config import configure
     from .decide.cache_advice import CacheAdvice
     from .decide.cache_play import CacheSetting
+    from .decide.plan import plan
+    from .errors import (
+        ConfigurationError,
+        MemtraceError,
+        StaleSessionError,
+        StoreDamagedError,
+        StoreError,
+        StoreVersionError,
+        VocabularyError,
+    )
     from .export import export_to
+    from .exporting import export_runs, export_sessions
     from .findings import Applied, BudgetChange, Cause, Finding, Remedy
+    from .instrument import checkpoint, checkpoints, managed_agent, propagate
+    from .layers import AgentState
     from .outlook import Forecast, TurnsLeft
+    from .policy import Policy
     from .recalling import Passage
+    from .record import Snapshot
+    from .redaction import redact_secrets
+    from .retaining import (
+        RetentionPlan,
+        RetentionReport,
+        RetentionRules,
+        delete_sessions,
+        pin_session,
+        retention,
+        reviewed,
+        reviews_due,
+    )
+    from .runlog import RunLog
+    from .session import Session, current_session, profile_memory_usage, verify
     from .stores import Damage, SQLiteStore, Verification
+    from .tokens import measure_tokens
+    from .values import (
+        Action,
+        ActionReport,
+        Alert,
+        Event,
+        Item,
+        Layer,
+        LayerUsage,
+        LoggedRun,
+        MemoryProfile,
+        Point,
+        TokenBudget,
+    )
 
 __all__ = [
     "Action",
@@ -65,6 +77,7 @@ __all__ = [
     "AgentState",
     "Alert",
     "Applied",
+    "ArchiveReport",
     "BudgetChange",
     "CacheAdvice",
     "CacheSetting",
@@ -85,6 +98,9 @@ __all__ = [
     "Point",
     "Policy",
     "Remedy",
+    "RetentionPlan",
+    "RetentionReport",
+    "RetentionRules",
     "RunLog",
     "SQLiteStore",
     "Session",
@@ -98,6 +114,7 @@ __all__ = [
     "Verification",
     "VocabularyError",
     "__version__",
+    "archive",
     "checkpoint",
     "checkpoints",
     "cleanup_expired_items",
@@ -106,15 +123,22 @@ __all__ = [
     "consolidate_memory",
     "create_memory_snapshot",
     "current_session",
+    "delete_sessions",
     "diagnose",
+    "export_runs",
+    "export_sessions",
     "export_to",
     "from_baggage",
     "managed_agent",
     "measure_tokens",
+    "pin_session",
     "plan",
     "profile_memory_usage",
     "propagate",
     "redact_secrets",
+    "retention",
+    "reviewed",
+    "reviews_due",
     "trigger_cleanup",
     "update_cache",
     "verify",
@@ -122,29 +146,78 @@ __all__ = [
 
 
 _LATE = {
+    "Action": "values",
+    "ActionReport": "values",
+    "AgentState": "layers",
+    "Alert": "values",
     "Applied": "findings",
+    "ArchiveReport": "archiving",
     "BudgetChange": "findings",
     "CacheAdvice": "decide.cache_advice",
     "CacheSetting": "decide.cache_play",
+    "Caller": "baggage",
     "Cause": "findings",
+    "ConfigurationError": "errors",
     "Damage": "stores",
+    "Event": "values",
     "Finding": "findings",
     "Forecast": "outlook",
+    "Item": "values",
+    "Layer": "values",
+    "LayerUsage": "values",
+    "LoggedRun": "values",
+    "MemoryProfile": "values",
+    "MemtraceError": "errors",
     "Passage": "recalling",
+    "Point": "values",
+    "Policy": "policy",
     "Remedy": "findings",
+    "RetentionPlan": "retaining",
+    "RetentionReport": "retaining",
+    "RetentionRules": "retaining",
+    "RunLog": "runlog",
     "SQLiteStore": "stores",
+    "Session": "session",
+    "Snapshot": "record",
+    "StaleSessionError": "errors",
+    "StoreDamagedError": "errors",
+    "StoreError": "errors",
+    "StoreVersionError": "errors",
+    "TokenBudget": "values",
     "TurnsLeft": "outlook",
     "Verification": "stores",
+    "VocabularyError": "errors",
+    "archive": "archiving",
+    "checkpoint": "instrument",
+    "checkpoints": "instrument",
     "cleanup_expired_items": "actions",
     "compress_memory": "actions",
+    "configure": "config",
     "consolidate_memory": "actions",
     "create_memory_snapshot": "actions",
+    "current_session": "session",
+    "delete_sessions": "retaining",
     "diagnose": "_diagnose",
+    "export_runs": "exporting",
+    "export_sessions": "exporting",
     "export_to": "export",
+    "from_baggage": "baggage",
+    "managed_agent": "instrument",
+    "measure_tokens": "tokens",
+    "pin_session": "retaining",
+    "plan": "decide.plan",
+    "profile_memory_usage": "session",
+    "propagate": "instrument",
+    "redact_secrets": "redaction",
+    "retention": "retaining",
+    "reviewed": "retaining",
+    "reviews_due": "retaining",
     "trigger_cleanup": "actions",
     "update_cache": "actions",
+    "verify": "session",
 }
-"""Public names that bring the SDK, a database or half of memtrace along, and where they are."""
+"""Where the public names are. Each is loaded when it is first used: a program that only asks for
+the command's help, or for one name, waits for no other."""
 
 
 def __getattr__(name: str) -> Any:

@@ -151,6 +151,23 @@ class Finding:
             return self.threshold / self.measured if self.measured else float("inf")
         return self.measured / self.threshold if self.threshold else float("inf")
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from .tables import table
+
+        rows: list[tuple[object, ...]] = [
+            ("measured", self.measured, f"{self.direction} {self.threshold:g}")
+        ]
+        rows += [
+            ("evidence", value, name.replace("_", " ")) for name, value in self.evidence.items()
+        ]
+        rows += [("cause", cause.tokens, f"{cause.name} {cause.detail}") for cause in self.causes]
+        rows += [
+            ("remedy", known.expected, f"{known.name}: {known.description}")
+            for known in self.remedies
+        ]
+        return table(f"{self.severity}: {self.message}", ["", "figure", ""], rows)
+
     def apply(self, remedy: Remedy | str | None = None) -> Applied:
         """Apply a remedy to the session, and measure the symptom again.
 

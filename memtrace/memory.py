@@ -11,7 +11,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -21,14 +21,13 @@ from . import config
 from .errors import ConfigurationError
 from .hooks import Hooks
 from .journal import Entrance, Journal
-from .layers import Agents, Cache, Contexts, History, Tally, Wiring
+from .layers import Agents, Cache, Contexts, History, Totals, Wiring
 from .policy import Policy
 from .record import Record
 from .telemetry import metrics
 from .tokens import Calibration, Counter, default_counter, measure_tokens
 from .values import (
     DEFAULT_TOKEN_BUDGET,
-    LAYERS,
     Counting,
     Layer,
     LayerTokens,
@@ -58,16 +57,6 @@ def now() -> float:
 def current_run() -> Any:
     """The run whose body this is, or None."""
     return get_value(RUN)
-
-
-class Totals:
-    """What telemetry reads of a session, and may outlive it with."""
-
-    __slots__ = ("limits", "tallies")
-
-    def __init__(self, limits: Sequence[int]) -> None:
-        self.tallies = tuple(Tally() for _ in LAYERS)
-        self.limits = limits
 
 
 def _ahead(ref: weakref.ref[Any]) -> Callable[[int, int], Forecast | None]:
@@ -128,6 +117,8 @@ class Memory:
         StoreError: The store cannot be opened.
     """
 
+    _packed_since: float | None = None  # when what it was read from was put away, if it was
+
     def __init__(
         self,
         id: str | None = None,  # noqa: A002 (the name callers rely on)
@@ -168,9 +159,11 @@ class Memory:
         if self.durable:
             self.journal.begin(())
         self._ahead = _ahead(weakref.ref(self))
-        self._ledger: Any = None
+        self._live: Any = None
         self._admit()
         _alive.add(self)
+        if self.durable:
+            self._kept()
 
     def _make_layers(self, budget: TokenBudget) -> None:
         working, stored, cache, agents, history = self._totals.tallies
@@ -200,6 +193,9 @@ class Memory:
             self.agents,
             self.history,
         )
+
+    def _kept(self) -> None:
+        """It has a durable store."""
 
     # --- what layers are lent ---------------------------------------------------------------
 
@@ -358,15 +354,15 @@ class Memory:
     def _admit(self) -> None:
         """Be reported by the metrics of the present configuration, and by no others."""
         self._config = config.current
-        ledger = metrics.ledger()
-        if ledger is not self._ledger:
+        live = metrics.ledger().live
+        if live is not self._live:
             self._dismiss()
-            self._ledger = ledger
-            self._admitted = ledger.admit(self, self._totals)
+            self._live = live
+            self._admitted = live.admit(self, self._totals)
 
     def _dismiss(self) -> None:
-        if self._ledger is not None:
-            self._ledger.dismiss(self._admitted)
+        if self._live is not None:
+            self._live.dismiss(self._admitted)
 
 
 _alive: weakref.WeakSet[Memory] = weakref.WeakSet()

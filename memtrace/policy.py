@@ -4,50 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from .errors import ConfigurationError
+from . import policy_checks
 from .redaction import redact_secrets
 from .values import LayerTokens, TokenBudget
 
-REPLACEABLE = ("cleanup", "compress", "consolidate", "update_cache")
-"""Actions that :attr:`Policy.actions` may replace."""
+REPLACEABLE = policy_checks.REPLACEABLE
 
-_SHARES = (
-    "compress_above",
-    "compress_target",
-    "cleanup_above",
-    "cleanup_target",
-    "consolidate_above",
-    "working_memory_alert",
-    "budget_alert",
-    "first_profile_alert",
-    "cache_hit_rate_alert",
-    "cache_least",
-    "cache_most",
-    "compression_ratio_alert",
-    "stub_share",
-    "short_form_share",
-    "digest_share",
-    "cap_share",
-    "least_gain",
-)
-_COUNTS = {
-    "keep_runs": 0,
-    "keep_recent": 0,
-    "keep_tool_outputs": 0,
-    "cache_min_lookups": 1,
-    "cache_ttl_times": 1,
-    "compression_window": 1,
-    "cleanup_window": 1,
-    "much_used": 1,
-    "ineffective_passes": 1,
-    "keep_snapshots": 1,
-}
-
-
-_TIMES = ("summarizer_timeout_s", "hook_slow_s", "archive_after_s", "retention_review_s")
+Prices = tuple[float, float, float]
+"""A :class:`~memtrace.prices.Price`, or its three figures."""
 
 
 class Lines(NamedTuple):
@@ -129,6 +97,18 @@ class Policy:
             over recorded coding sessions at half their size .08 kept .90 of the view common to
             consecutive model calls, .05 kept .89. It does not hold for working memory, whose
             contexts are not part of that view.
+        judge: Reckon whether a pass pays: what it saves in the calls to come, against what the
+            provider must read again at full price. One that does not is declined until memory is
+            above ``budget_alert``, and one that is made goes on to ``deep_target``. False: passes
+            go by thresholds alone. Source: over recorded coding sessions at half their size the
+            tokens sent cost .80 with it of what they cost without.
+        deep_target: Share of the budget that a judged pass goes on to, with what is not among the
+            last messages: what follows a change is read again whether it is long or short.
+            Source: at .50 a pass leaves as much room as it keeps; the names that later steps of
+            recorded coding agents used stayed in sight as before (.98).
+        prices: What a prompt's tokens cost: a :class:`~memtrace.prices.Price` for all models, or
+            by what a model's name contains. None: the table :data:`~memtrace.prices.PRICES`, by
+            the name that :meth:`Session.record_usage` was told.
         keep_snapshots: Snapshots kept in memory for rollback.
         redactor: What a text of a session with a durable store goes through as it enters: given
             it, returns it without secrets. None: secrets are stored as they are.
@@ -187,6 +167,9 @@ class Policy:
     cleanup_window: int = 10
     ineffective_passes: int = 2
     least_gain: float = 0.08
+    judge: bool = True
+    deep_target: float = 0.50
+    prices: Mapping[str, Prices] | Prices | None = None
     keep_snapshots: int = 10
     redactor: Callable[[str], str] | None = redact_secrets
     embed: Callable[[list[str]], Any] | None = None
@@ -198,78 +181,7 @@ class Policy:
     actions: Mapping[str, Callable[..., Any]] = field(default_factory=lambda: MappingProxyType({}))
 
     def __post_init__(self) -> None:
-        if self.token_budget is not None:
-            TokenBudget(self.token_budget)
-        for name in _SHARES:
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1:
-                raise ConfigurationError(
-                    f"Policy.{name} must be a share above 0 and up to 1, got {value!r}"
-                )
-        for name, least in _COUNTS.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ConfigurationError(
-                    f"Policy.{name} must be a whole number ≥ {least}, got {value!r}"
-                )
-        for name in _TIMES:
-            value = getattr(self, name)
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not number or not value > 0:
-                raise ConfigurationError(
-                    f"Policy.{name} must be a number of seconds above 0, got {value!r}"
-                )
-        self._check_targets()
-        for name in ("acts", "rebalance", "adapt_cache"):
-            if not isinstance(getattr(self, name), bool):
-                raise ConfigurationError(
-                    f"Policy.{name} must be True or False, got {getattr(self, name)!r}"
-                )
-        if self.redactor is not None and not callable(self.redactor):
-            raise ConfigurationError(
-                "Policy.redactor must be a function from text to text, or None to store secrets "
-                f"as they are; got {self.redactor!r}"
-            )
-        if self.embed is not None and not callable(self.embed):
-            raise ConfigurationError(
-                "Policy.embed must be a function from a list of texts to a list of vectors, or "
-                f"None; got {self.embed!r}"
-            )
-        if self.summarizer is not None and not callable(self.summarizer):
-            raise ConfigurationError(
-                "Policy.summarizer must be a function from messages and the summary so far to a "
-                f"text, or None to extract; got {self.summarizer!r}"
-            )
-        self._check_actions()
-
-    def _check_actions(self) -> None:
-        if not isinstance(self.actions, Mapping) or not all(map(callable, self.actions.values())):
-            raise ConfigurationError(
-                "Policy.actions must map names of actions to callables, for example "
-                f"actions={{'compress': my_compress}}; got {self.actions!r}"
-            )
-        unknown = set(self.actions) - set(REPLACEABLE)
-        if unknown:
-            raise ConfigurationError(
-                f"Policy.actions can replace {', '.join(REPLACEABLE)}, got {', '.join(unknown)}"
-            )
-
-    def _check_targets(self) -> None:
-        if self.cache_eviction not in ("lru", "s3fifo"):
-            raise ConfigurationError(
-                f"Policy.cache_eviction must be 'lru' or 's3fifo', got {self.cache_eviction!r}"
-            )
-        if self.cache_least > self.cache_most:
-            raise ConfigurationError(
-                f"Policy.cache_least ({self.cache_least}) must not be above cache_most "
-                f"({self.cache_most})"
-            )
-        for name in ("compress", "cleanup"):
-            above, target = getattr(self, f"{name}_above"), getattr(self, f"{name}_target")
-            if target > above:
-                raise ConfigurationError(
-                    f"Policy.{name}_target ({target}) must not be above {name}_above ({above})"
-                )
+        policy_checks.check(self)
 
     def lines(self, budget: TokenBudget) -> Lines:
         """Where this policy's thresholds lie in a budget's tokens."""
@@ -292,6 +204,18 @@ class Policy:
         False
         """
         return cls(**{**constants, "acts": False})
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Policy:
+        """A policy whose constants are the keys of a TOML file; those it leaves out are as here.
+
+        Raises:
+            ConfigurationError: The file cannot be read, or a constant cannot work as it stands
+                there; the message names the line, and what would.
+        """
+        from .policy_file import read_policy
+
+        return read_policy(path, cls).policy
 
     def but(self, **constants: Any) -> Policy:
         """The same policy with some constants changed."""

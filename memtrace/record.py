@@ -63,6 +63,7 @@ class Record:
         budget_log: The last changes of the budget, oldest first.
         billed: What providers billed for the last model calls, oldest first.
         calls_billed: How many they billed for.
+        model: Name of the model that was billed last, as far as that was made known.
         unseen_tokens: What a prompt carries beside memory, as far as that was made known.
         reviewed_at: Seconds since the epoch of the last retention review; None: there was none.
     """
@@ -81,9 +82,11 @@ class Record:
         self.billed: deque[Billed] = deque(maxlen=50)
         self.calls_billed = 0
         self.unseen_tokens = 0
+        self.model: str | None = None
         self.reviewed_at: float | None = None
         self._patience = policy.ineffective_passes
         self._least_gain = policy.least_gain
+        self._forced_above = policy.budget_alert
         self._ineffective = 0
         self._stopped: tuple[int, int] | None = None
         self._said = False
@@ -100,6 +103,7 @@ class Record:
         """Go by other constants from now on."""
         self._patience = policy.ineffective_passes
         self._least_gain = policy.least_gain
+        self._forced_above = policy.budget_alert
         self._window = policy.cleanup_window
         self._compressions = deque(self._compressions, maxlen=policy.compression_window)
 
@@ -111,7 +115,9 @@ class Record:
             ],
             "billed": [list(call) for call in islice(reversed(self.billed), _KEPT_CALLS)],
             "unseen": self.unseen_tokens,
+            "model": self.model,
             "reviewed": self.reviewed_at,
+            "compressions": [list(pair) for pair in self._compressions],
         }
         return {name: value for name, value in kept.items() if value}
 
@@ -125,6 +131,8 @@ class Record:
                 self.budget_log.append(change)
             self.billed.extend(Billed(*call) for call in reversed(kept.get("billed", ())))
             self.unseen_tokens = int(kept.get("unseen", 0))
+            model = kept.get("model")
+            self.model = None if model is None else str(model)
             reviewed = kept.get("reviewed")
             self.reviewed_at = None if reviewed is None else float(reviewed)
         except (AttributeError, TypeError, ValueError):
@@ -196,13 +204,16 @@ class Record:
     def stopped(self, tokens: int, budget: int, turns: int) -> bool:
         """Whether the loop is stopped, and memory has not changed enough since to try again.
 
-        Enough is growth by the least gain; above the budget any growth that took it there, and a
-        new user turn, which leaves the one before it free to be made shorter.
+        Enough is growth by the least gain, or above the line where a pass is no longer judged;
+        above the budget any growth that took it there, and a new user turn, which leaves the one
+        before it free to be made shorter.
         """
         if self._stopped is None:
             return False
         left, turns_then = self._stopped
         if tokens < left:
+            return False
+        if tokens > self._forced_above * budget >= left:
             return False
         if tokens > budget and (left <= budget or turns != turns_then):
             return False

@@ -21,22 +21,35 @@ M = TypeVar("M", bound=Memory)
 logger = logging.getLogger("memtrace")
 
 
-def revive(memory: Memory, upto: int | None = None) -> bool:
+def revive(memory: Memory, upto: int | None = None, *, wakes: bool = True) -> bool:
     """Make memory what its store has of it; whether the store has anything.
 
     Args:
         memory: The session.
         upto: The revision to go to; None: the newest that is whole. Where that is not the
             latest, a warning says what is missing.
+        wakes: Whether one that was put away is awake from then on; False: it is looked at only,
+            and one in cold storage is refused.
 
     Raises:
         StoreDamagedError: Nothing of it is whole, or not the revision that was asked for.
         StoreError: It cannot be read.
     """
+    from .stores import ColdError
+
     store = memory.journal.store
-    loaded = store.load(memory.id, upto)
+    try:
+        loaded = store.load(memory.id, upto)
+    except ColdError:
+        if not wakes:
+            raise
+        store.archives.wake(memory.id)
+        loaded = store.load(memory.id, upto)
     if loaded is None:
         return False
+    if loaded.asleep and wakes:  # its rows are unpacked in the store later: nobody waits for that
+        kept = store.archives.state(memory.id)
+        memory._packed_since = None if kept is None else kept.archived_at
     if loaded.missing:
         logger.warning(
             "session %r in %s is damaged; it goes on from snapshot %d (%r). Missing: %s",
@@ -97,7 +110,7 @@ def _as_it_is(state: Any) -> Any:
 
 
 def list_snapshots(memory: Memory) -> None:
-    """Have the last stored snapshots at hand, to go back to."""
+    """Have the last stored snapshots at hand, to go back to, and what the newest says."""
     heads = memory.journal.store.heads(memory.id, memory.policy.keep_snapshots)
     with memory.lock:
         memory.record.snapshots.clear()
@@ -105,6 +118,8 @@ def list_snapshots(memory: Memory) -> None:
             Snapshot(head.id, str(head.name), head.created_at, head.tokens, head.items, revision)
             for revision, head in heads
         )
+    for _, head in heads[-1:]:
+        memory.record.take_back(head.facts)
 
 
 def go_back(memory: Memory, snapshot: Snapshot) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import get_running_loop, to_thread
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,7 +12,7 @@ from . import config, engine, loop
 from .decide import monitor
 from .errors import ConfigurationError, StoreDamagedError
 from .hooks import could_only_skip, schedule
-from .journal import item_of
+from .journal import LET_GO, checked_tags, item_of
 from .layers import AgentState
 from .memory import Memory, current_run
 from .policy import Policy
@@ -21,6 +21,7 @@ from .reviving import branched, go_back, list_snapshots, revive, stored_budget
 from .runlog import RunLog
 from .tokens import Counter
 from .values import (
+    LAYER_NAMES,
     ActionReport,
     Alert,
     Event,
@@ -54,6 +55,36 @@ class Session(Memory):
 
     _recaller: Recaller | None = None
 
+    def __init__(
+        self,
+        id: str | None = None,  # noqa: A002 (the name callers rely on)
+        *,
+        token_budget: int | TokenBudget | None = None,
+        policy: Policy | None = None,
+        counter: Counter | None = None,
+        store: Any = None,
+        tags: Iterable[str] | None = None,
+    ) -> None:
+        super().__init__(id, token_budget=token_budget, policy=policy, counter=counter, store=store)
+        self._tags = self.journal.tags = None if tags is None else checked_tags(tags)
+
+    __init__.__doc__ = Memory.__init__.__doc__
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The user's tags, sorted: what export and deletion by tag go by.
+
+        >>> Session(tags=["user:ann"]).tags
+        ('user:ann',)
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        if self._tags is None:
+            found = self.journal.store.upkeep.find(self.id) if self.durable else None
+            self._tags = () if found is None else found.tags
+        return self._tags
+
     @classmethod
     def open(
         cls,
@@ -63,6 +94,7 @@ class Session(Memory):
         token_budget: int | TokenBudget | None = None,
         policy: Policy | None = None,
         counter: Counter | None = None,
+        tags: Iterable[str] | None = None,
     ) -> Session:
         """The session of that id from its store, as its last snapshot has it; made if new.
 
@@ -76,6 +108,8 @@ class Session(Memory):
             token_budget: As in :class:`Session`; None: the one it was stored with.
             policy: The loop's constants; they are not stored.
             counter: Counts tokens of text; None: the default encoding.
+            tags: Texts to export and delete it by, such as ``user:ann``, stored with the next
+                snapshot in place of those it has; None: it keeps those.
 
         Raises:
             ConfigurationError: A value cannot work.
@@ -97,17 +131,28 @@ class Session(Memory):
         stored = stored_budget(opened, id)
         if token_budget is None and (policy is None or policy.token_budget is None):
             token_budget = stored
-        session = cls(id, token_budget=token_budget, policy=policy, counter=counter, store=opened)
+        session = cls(
+            id, token_budget=token_budget, policy=policy, counter=counter, store=opened, tags=tags
+        )
         if revive(session):
             list_snapshots(session)
-            for _, head in opened.heads(id, 1):
-                session.record.take_back(head.facts)
             if stored is not None and stored != session.budget:
                 from .findings import BudgetChange
 
                 change = BudgetChange(session.now(), stored, session.budget, "opened with it")
                 session.record.budget_log.append(change)
+        if session.durable:
+            from .archiving import after_open
+            from .retaining import follow_reviews
+
+            after_open(session)
+            follow_reviews(opened, session.policy.retention_review_s)
         return session
+
+    def _kept(self) -> None:
+        from .archiving import watch
+
+        watch(self)
 
     @classmethod
     async def aopen(cls, id: str, **options: Any) -> Session:  # noqa: A002 (as in `open`)
@@ -135,6 +180,8 @@ class Session(Memory):
 
     async def amessages(self) -> list[Any]:
         """The same as :meth:`messages`, with the work off the event loop."""
+        if "_away" in self.__dict__:
+            await to_thread(self.measure)  # it was put away: its store is read
         if self._pressed():
             pending: list[Awaitable[None]] = []
             await to_thread(loop.relieve, self, self._run_policy(), pending.extend)
@@ -224,7 +271,8 @@ class Session(Memory):
         """What an item was as it was received, byte for byte.
 
         Args:
-            item_id: Of an item that was replaced or dropped, or of what stands in its place.
+            item_id: Of an item that was replaced or dropped, or of what stands in its place, or
+                of a passage of it that was recalled: the whole of it.
 
         Returns:
             Its content; for the id of a digest, a list of the contents it stands for, in order.
@@ -254,8 +302,11 @@ class Session(Memory):
             item = self.record.originals.get(item_id) or self._held(item_id)
         if item is None and (row := self.journal.stored(item_id)) is not None:
             item = None if row.item is None else item_of(row.item, Layer.CONVERSATION_HISTORY)
-        if item is None:
-            raise KeyError(f"no item {item_id!r} in session {self.id!r}")
+        if item is None and item_id.endswith("]"):  # a passage, such as m7[120:480]
+            return self._find(item_id.rpartition("[")[0])
+        if item is None or item.key == LET_GO:
+            why = "" if item is None else ": it was let go by retention"
+            raise KeyError(f"no item {item_id!r} in session {self.id!r}{why}")
         return item
 
     def _held(self, item_id: str) -> Item | None:
@@ -391,7 +442,10 @@ class Session(Memory):
         >>> len(session.history), len(other.history)
         (1, 2)
         """
-        return branched(self, id)
+        made = branched(self, id)
+        if made._tags is None and not made.durable:
+            made._tags = self._tags
+        return made
 
     def run_log(self) -> RunLog:
         """What each run found, left and did, oldest first.
@@ -444,6 +498,7 @@ class Session(Memory):
         *,
         counted_tokens: int | None = None,
         cached_tokens: int | None = None,
+        model: str | None = None,
     ) -> None:
         """Take in what a provider billed for a model call, and calibrate estimates with it.
 
@@ -456,9 +511,11 @@ class Session(Memory):
             counted_tokens: What memtrace counted for the same prompt; None: the last
                 :meth:`messages`.
             cached_tokens: Those of them that were read from its prompt cache; None: unknown.
+            model: Name of the model, or its provider's: by it :attr:`Policy.prices` are found.
+                None: as it was said last.
 
         Raises:
-            ConfigurationError: A number is negative or no number.
+            ConfigurationError: A number is negative or no number, or the name no text.
         """
         for name, value in (
             ("input_tokens", input_tokens),
@@ -469,12 +526,15 @@ class Session(Memory):
                 isinstance(value, bool) or not isinstance(value, int) or value < 0
             ):
                 raise ConfigurationError(f"{name} must be a whole number ≥ 0, got {value!r}")
+        if model is not None and not isinstance(model, str):
+            raise ConfigurationError(f"model must be a text, got {model!r}")
         from .findings import Billed
 
         counted = self._sent_tokens if counted_tokens is None else counted_tokens
         with self.lock:
             self.record.billed.append(Billed(counted, input_tokens, cached_tokens))
             self.record.calls_billed += 1
+            self.record.model = model or self.record.model
         self._calibrate(counted, input_tokens)
 
     def close(self) -> None:
@@ -510,6 +570,38 @@ class Session(Memory):
 
     def __exit__(self, *_error: object) -> None:
         self.close()
+
+    def plot(self, axes: Any = None) -> Any:
+        """Memory over the runs, by layer and stacked, against the budget. Needs matplotlib.
+
+        Args:
+            axes: What to draw on; None: a figure of its own.
+
+        Returns:
+            The ``matplotlib.axes.Axes``; its ``figure`` can be saved.
+
+        Raises:
+            ConfigurationError: matplotlib is not installed.
+            StoreError: The run log cannot be read.
+        """
+        from .plots import memory
+
+        runs = enumerate(self.run_log())
+        past = [stack for n, run in runs for stack in ((n + 0.5, run.before), (n + 1, run.after))]
+        last = past[-1][0] if past else 0
+        stacks = [*past, (last + 1, self.measure())]
+        return memory(stacks, LAYER_NAMES, self.token_budget, self.id, axes)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from .tables import table
+
+        points = [
+            (name.replace("_", " "), point.value, point.threshold, "crossed" * point.crossed)
+            for name, point in self.monitor().items()
+        ]
+        head = ["point", "now", "alert", ""]
+        return table(f"Session {self.id}", head, points) + self.profile()._repr_html_()
 
     def __repr__(self) -> str:
         held = sum(self.read_tokens())

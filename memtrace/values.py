@@ -360,6 +360,19 @@ class MemoryProfile(Mapping[str, "int | float"]):
             f"token_budget={self.token_budget}, utilization_rate={self.utilization_rate:.4f})"
         )
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from .tables import share, table
+
+        rows = [
+            (name.replace("_", " "), held.items, held.tokens, held.limit, share(held.utilization))
+            for name, held in self.layers.items()
+        ]
+        items, whole = sum(row[1] for row in rows), share(self.utilization_rate)
+        rows.append(("all", items, self.total_tokens, self.token_budget, whole))
+        head = ["layer", "items", "tokens", "limit", "used"]
+        return table(f"Memory: {self.total_tokens:,} tokens, {whole} of the budget", head, rows)
+
     def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]:
         return type(self), self._held[:7]
 
@@ -531,6 +544,14 @@ class ActionReport:
     def tokens_freed(self) -> int:
         """Tokens before less tokens after; negative where memory grew meanwhile."""
         return self.tokens_before - self.tokens_after
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from .tables import table
+
+        head = ["before", "after", "gave back", "items", "seconds", "because"]
+        row = (self.tokens_before, self.tokens_after, self.tokens_freed, self.items)
+        return table(f"{self.action}: {self.outcome}", head, [(*row, self.duration_s, self.reason)])
 
 
 @dataclass(frozen=True, slots=True)

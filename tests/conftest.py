@@ -18,6 +18,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import memtrace
+from memtrace.telemetry import reviews
 
 collect_ignore = ["typing"]  # for mypy and pyright: not to be run
 
@@ -40,6 +41,15 @@ def _settings() -> Iterator[None]:
     before = memtrace.configure()
     yield
     memtrace.configure(**{f.name: getattr(before, f.name) for f in dataclasses.fields(before)})
+
+
+@pytest.fixture(autouse=True)
+def _reviews() -> Iterator[None]:
+    """The stores whose reviews a test's process counts are those of that test alone."""
+    yield
+    reviews.settle()
+    for name in reviews.followed():
+        reviews.forget(name)
 
 
 @pytest.fixture

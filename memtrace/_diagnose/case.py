@@ -172,12 +172,23 @@ class Case:
         begun_at = self.begun_at
         return [item for item in self.held if item.created_at < begun_at]
 
+    @cached_property
+    def reviewed_at(self) -> float | None:
+        """When it was last reviewed: by what it knows itself, or its store; None: never."""
+        session, told = self.session, [self.session.record.reviewed_at]
+        if session.durable:
+            try:
+                found = session.journal.store.upkeep.find(session.id)
+                told.append(None if found is None else found.reviewed_at)
+            except StoreError:  # what this process knows is worth having when the disk is not
+                pass
+        return max((at for at in told if at is not None), default=None)
+
     @property
     def unreviewed(self) -> list[Item]:
         """What is past its retention review, the oldest first."""
         due = self.now - self.policy.retention_review_s
-        reviewed = self.session.record.reviewed_at
-        if reviewed is not None and reviewed > due:
+        if self.reviewed_at is not None and self.reviewed_at > due:
             return []
         held = (*self.held, *self.session.archived_contexts.items)
         return sorted((i for i in held if i.created_at < due), key=lambda item: item.created_at)

@@ -31,12 +31,13 @@ def subject(
     """
     if isinstance(given, Session):
         return given
-    if _recorded(given):
+    if is_recording(given):
         return _played(read_session(given), token_budget)
     return _stored(given, session_id, token_budget)
 
 
-def _recorded(given: Any) -> bool:
+def is_recording(given: Any) -> bool:
+    """Whether it names a recorded session's file, and not a store."""
     if not isinstance(given, (str, os.PathLike)) or "://" in os.fspath(given):
         return False
     path = Path(given)

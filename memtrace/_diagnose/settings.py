@@ -174,7 +174,9 @@ def reviewed(session: Session) -> Remedy:
     """Note that what is kept was looked at."""
 
     def run() -> None:
-        session.record.reviewed_at = session.now()
+        session.record.reviewed_at = at = session.now()
+        if session.durable:
+            session.journal.store.upkeep.note(session.id, reviewed_at=at)
 
     text = "look at what is kept, and note that it was reviewed now; nothing is removed"
     return Remedy("mark_reviewed", text, 0.0, run)

@@ -59,7 +59,10 @@ class Draft(View):
         self.crowded = target_working is not None and self.working > target_working
         self.changed = 0
         self.compressed_in = self.compressed_out = 0
-        self._changes: list[tuple[tuple[Item, ...], Callable[[], None]]] = []
+        # What is to be shown in place of messages, or how to make another change. Not a function
+        # for each: with its cells it would be five objects more for the garbage collector, and
+        # how many there are decides how often it looks at everything while a pass runs.
+        self._changes: list[tuple[tuple[Item, ...], Item | None, Callable[[], None] | None]] = []
 
     # --- how far ----------------------------------------------------------------------------
 
@@ -102,12 +105,13 @@ class Draft(View):
         tokens = self.memory._count(content)
         if tokens >= old.tokens or tokens > old.tokens * (1 - least_gain):
             return False
-        new = self._derived(old, (old,), content, tokens, old.kind)
+        olds = (old,)
+        new = self._derived(old, olds, content, tokens, old.kind)
         self._sources.setdefault(new.derived_from[0], old)
-        self._see((old,), new)
+        self._see(olds, new)
         self.history[place] = new
         self._shrunk(old.tokens, tokens)
-        self._edit((old,), lambda: self._show(old, new))
+        self._changes.append((olds, new, None))
         return True
 
     def fold(self, places: Sequence[int], content: Any) -> bool:
@@ -123,14 +127,7 @@ class Draft(View):
             self.history[place] = None
         self.history[places[0]] = new
         self._shrunk(before, tokens)
-        rest = olds[1:]
-
-        def commit() -> None:
-            self._show(olds[0], new)
-            for item in rest:
-                self._show(item, None)
-
-        self._edit(olds, commit)
+        self._changes.append((olds, new, None))
         return True
 
     def drop(self, places: Sequence[int]) -> None:
@@ -140,12 +137,7 @@ class Draft(View):
         for place in places:
             self.history[place] = None
         self._shrunk(sum(item.tokens for item in olds), 0)
-
-        def commit() -> None:
-            for item in olds:
-                self._show(item, None)
-
-        self._edit(olds, commit)
+        self._changes.append((olds, None, None))
 
     def store(self, item: Item, content: Any) -> bool:
         """Move a context to long-term memory, in the form given."""
@@ -205,13 +197,16 @@ class Draft(View):
                 held.update((item.id, item) for item in layer.items)
             changed = 0
             made: list[str] = []
-            for items, apply in self._changes:
+            for items, new, apply in self._changes:
                 if all(held.get(item.id) is item for item in items):
                     for item in items:
                         memory.record.originals.setdefault(item.id, item)
                         held.pop(item.id)
                     self._fresh.clear()
-                    apply()
+                    if apply is None:
+                        self._show(items, new)
+                    else:
+                        apply()
                     held.update((item.id, item) for item in self._fresh)
                     made += [item.id for item in self._fresh]
                     changed += max(1, len(items))
@@ -225,14 +220,17 @@ class Draft(View):
         self._changes.clear()
 
     def _edit(self, items: tuple[Item, ...], apply: Callable[[], None]) -> None:
-        self._changes.append((items, apply))
+        self._changes.append((items, None, apply))
 
-    def _show(self, old: Item, new: Item | None) -> None:
-        place = self._places.pop(old.id)
-        self.memory.history._show(place, new)
-        if new is not None:
-            self._places[new.id] = place
-            self._fresh.append(new)
+    def _show(self, olds: Sequence[Item], new: Item | None) -> None:
+        """Show this in place of the first message, and nothing in place of the others."""
+        for old in olds:
+            place = self._places.pop(old.id)
+            self.memory.history._show(place, new)
+            if new is not None:
+                self._places[new.id] = place
+                self._fresh.append(new)
+                new = None
 
     @cached_property
     def _places(self) -> dict[str, int]:

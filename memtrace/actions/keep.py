@@ -224,8 +224,10 @@ def _note_states(memory: Memory) -> None:
 
 def _facts(memory: Memory) -> dict[str, Any]:
     """Counters that a store gives back with the items."""
-    budget = memory.budget
+    budget, tally = memory.budget, memory.cache._tally
+    lookups = {"lookups": [tally.hits, tally.misses]} if tally.hits or tally.misses else {}
     return {
+        **lookups,  # for whoever looks at the store; they begin anew where a session is opened
         "ids": next(memory._ids),
         "runs": next(memory._run_ids),
         "cleanups": memory.record.cleanups,

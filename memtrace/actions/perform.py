@@ -151,4 +151,5 @@ def counted(name: str, value: float, **attributes: str) -> None:
 _ATTRIBUTES = {
     "reason": names.CLEANUP_REASON,
     "strategy": names.COMPRESSION_STRATEGY,
+    "decision": names.ACTION_DECISION,
 }

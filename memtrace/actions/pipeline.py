@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 from ..memory import current_run
 from ..values import Item
@@ -69,6 +70,20 @@ def reduce(draft: Draft, *, cleanup: bool, gently: bool = False) -> None:
             _reduce_gently(draft)
         else:
             _reduce_in_order(draft, cleanup=cleanup)
+
+
+def deepen(draft: Draft, target_total: int) -> None:
+    """Go on beyond a target that is reached, with what is not among the last messages.
+
+    Contexts stay: they are no part of what a model has read and would have to read again.
+    """
+    reached, working = draft.target_total, draft.target_working
+    draft.target_total, draft.target_working = target_total, None
+    draft.fresh = draft.made  # for a saving alone nothing is made shorter twice in a run
+    with _working:
+        for eligible, steps in islice(_levels(draft), 4):  # what follows takes the last ones
+            run(draft, [step for step in steps if step is not contexts], eligible)
+    draft.target_total, draft.target_working = reached, working
 
 
 def _reduce_gently(draft: Draft) -> None:

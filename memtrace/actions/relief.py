@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..errors import ConfigurationError
 from ..hooks import schedule
 from ..memory import Memory
@@ -9,6 +11,7 @@ from ..policy import Policy
 from ..telemetry import metrics, names
 from ..values import ActionReport
 from .draft import Draft
+from .judged import Judgement, judged
 from .perform import Result, Tell, counted, perform, tell_event
 from .pipeline import FIRST, reduce, run
 from .stored import expired
@@ -63,8 +66,9 @@ def trigger_cleanup(
         run(draft, FIRST, lambda item: True, only_inactive=True)
         if not draft.done:
             reduce(draft, cleanup=True)
-        if _not_worth_it(draft, least_gain):
-            return _declined(draft)
+        judgement = judged(draft, least_gain)
+        if _not_worth_it(draft, least_gain, judgement):
+            return _declined(draft, judgement)
         result = _committed(draft)
         removed = draft.freed
         with memory.lock:
@@ -80,7 +84,7 @@ def trigger_cleanup(
         tell_event(names.EVENT_CLEANUP_COMPLETED, told)
         result.attributes |= told
         result.reason = result.reason or reason
-        return result
+        return _told(result, judgement)
 
     return perform(memory, "cleanup", "cleanup", work, tell=tell)
 
@@ -164,8 +168,9 @@ def compress_memory(
         if draft.done:
             return Result()
         reduce(draft, cleanup=False, gently=gently)
-        if _not_worth_it(draft, least_gain):
-            return _declined(draft)
+        judgement = None if gently else judged(draft, least_gain)
+        if _not_worth_it(draft, least_gain, judgement):
+            return _declined(draft, judgement)
         result = _committed(draft)
         went_in, came_out = draft.compressed_in, draft.compressed_out
         if went_in:
@@ -186,7 +191,7 @@ def compress_memory(
             tell_event(names.EVENT_COMPRESSION_COMPLETED, told)
             result.attributes |= told
         result.reason = result.reason or reason
-        return result
+        return _told(result, judgement)
 
     return perform(memory, "compress", "compress", work, tell=tell)
 
@@ -196,21 +201,42 @@ def _pace(least_gain: float) -> Pace:
     return "hurried" if least_gain else "thorough"
 
 
-def _not_worth_it(draft: Draft, least_gain: float) -> bool:
+def _not_worth_it(draft: Draft, least_gain: float, judgement: Judgement | None) -> bool:
     """Whether a pass would rewrite what a model has read for too little."""
     budget = draft.memory.token_budget
     needed = draft.memory_before > budget >= draft.irreducible
     # Moving contexts out of working memory rewrites nothing that a model has read.
-    return not (needed or draft.crowded) and draft.freed < least_gain * budget
+    if needed or draft.crowded:
+        return False
+    if draft.freed < least_gain * budget:
+        return True
+    return judgement is not None and judgement.decision == "declined"
 
 
-def _declined(draft: Draft) -> Result:
+def _declined(draft: Draft, judgement: Judgement | None) -> Result:
     draft.discard()
     reason = f"it would free {draft.freed} tokens: too little for rewriting what a model has read"
+    told: dict[str, Any] = {}
+    if judgement is not None and judgement.decision == "declined":
+        reason = f"it does not pay: {judgement.worth}"
+        told = judgement.attributes
+        counted(names.METRIC_JUDGEMENTS, 1, decision=judgement.decision)
     if draft.irreducible <= draft.wanted:
-        return Result(declined=True, reached=False, reason=reason)
+        return Result(declined=True, reached=False, reason=reason, attributes=told)
     # No pass of any size would reach it: that is no judgement, and worth an alarm.
-    return Result(reached=False, reason=f"{_shortfall(draft)}; {reason}")
+    return Result(reached=False, reason=f"{_shortfall(draft)}; {reason}", attributes=told)
+
+
+def _told(result: Result, judgement: Judgement | None) -> Result:
+    """A pass that was made, with what it is worth."""
+    if judgement is not None:
+        decision, worth = judgement
+        counted(names.METRIC_JUDGEMENTS, 1, decision=decision)
+        counted(names.METRIC_REREAD, worth.reread_tokens, decision=decision)
+        counted(names.METRIC_NET, worth.net_tokens, decision=decision)
+        result.attributes |= judgement.attributes
+        result.reason = f"{result.reason}; {worth}"
+    return result
 
 
 def _committed(draft: Draft) -> Result:

@@ -104,7 +104,7 @@ def _digests(draft: Draft) -> Iterator[_Task]:
 
 
 def _short_forms(draft: Draft) -> Iterator[_Task]:
-    found = {old.id: old for olds, _ in draft._changes for old in olds}
+    found = {old.id: old for olds, *_ in draft._changes for old in olds}
     for item in [*draft.stored.values()]:
         old = found.get(item.derived_from[0]) if len(item.derived_from) == 1 else None
         if old is not None and old.content is not item.content and isinstance(item.content, str):
@@ -202,13 +202,7 @@ def _show(draft: Draft, olds: list[Item], content: Any, tokens: int) -> None:
     for place, shown in zip(places, (new, *(None for _ in olds[1:])), strict=True):
         assert place is not None
         draft.history[place] = shown
-
-    def tell() -> None:
-        draft._show(olds[0], new)
-        for old in olds[1:]:
-            draft._show(old, None)
-
-    draft._edit(tuple(olds), tell)
+    draft._changes.append((tuple(olds), new, None))
 
 
 _hanging: weakref.WeakSet[threading.Thread] = weakref.WeakSet()

@@ -162,6 +162,9 @@ class View:
     @property
     def _recent_from(self) -> int:
         start = max(0, len(self._found) - self.policy.keep_recent)
+        # In talk alone each message is a unit of its own, which is three objects a message.
+        if not any(fact.calls or fact.results or fact.signed for fact in self.facts):
+            return start
         for unit in reversed(self.units):  # the later ones may reach back before the earlier
             if unit.places[0] < start <= unit.places[-1]:
                 start = unit.places[0]

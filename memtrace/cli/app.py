@@ -1,13 +1,17 @@
-"""What the command takes. Its exit status: 0, 1 where an input cannot be used, 2 for bad use."""
+"""What the command takes.
 
-from __future__ import annotations
+Its exit status: 0, or 2 where an input or the way of asking cannot work.
+"""
 
-from pathlib import Path
+# Annotations are no text here: typer would evaluate it twice a command, a tenth of `--help`.
+
 from typing import Annotated
 
 import typer
 
 from .._version import __version__
+from . import looking, recorded
+from .failing import tokens
 
 app: typer.Typer = typer.Typer(
     help="Measure an agent's memory, in tokens by layer.",
@@ -35,10 +39,11 @@ def _root(
     """Measure an agent's memory, in tokens by layer."""
 
 
-@app.command()
+@app.command(epilog="Example: memtrace demo --budget 32k")
 def demo(
     budget: Annotated[
-        int | None, typer.Option(min=1, help="Tokens of the agents' common memory.")
+        int | None,
+        typer.Option(parser=tokens, metavar="TOKENS", help="Of the agents' common memory, as 32k."),
     ] = None,
     report: Annotated[bool, typer.Option("--report", help="What the agents wrote, too.")] = False,
     json: Json = False,
@@ -49,28 +54,10 @@ def demo(
     show(budget, report=report, as_json=json)
 
 
-@app.command()
-def replay(
-    files: Annotated[list[Path], typer.Argument(help="Recorded sessions, JSON Lines.")],
-    budget: Annotated[
-        int | None,
-        typer.Option(min=1, help="Tokens to hold it against, instead of its own window."),
-    ] = None,
-    json: Json = False,
-    every: Annotated[bool, typer.Option("--every", help="A row for every turn.")] = False,
-    spans: Annotated[
-        bool | None,
-        typer.Option("--spans/--no-spans", help="Spans as well. [default: if turns are few]"),
-    ] = None,
-) -> None:
-    """Play recorded sessions turn by turn through a managed agent, and tell what that saved."""
-    from .replay import show
-
-    if not show(files, budget, as_json=json, every=every, spans=spans):
-        raise typer.Exit(1)
-
-
-@app.command(context_settings={"allow_interspersed_args": False})
+@app.command(
+    context_settings={"allow_interspersed_args": False},
+    epilog="Example: memtrace run app.py",
+)
 def run(
     target: Annotated[str, typer.Argument(help="A script, or a module after -m.")],
     arguments: Annotated[list[str] | None, typer.Argument(help="The program's own.")] = None,
@@ -81,3 +68,7 @@ def run(
     from .run import run as run_program
 
     run_program(target, arguments or [], module=module, as_json=json)
+
+
+recorded.add_to(app)
+looking.add_to(app)

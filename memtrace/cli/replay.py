@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,59 +13,103 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..counters import Counter, get_counter
 from ..errors import MemtraceError
 from ..export import export_to
+from ..policy import Policy
 from ..replay import Recorded, Replay, Turn, play, read_session
 from ..spantree import printable
 from .chart import open_console, percent, plain_table, show_curve, spark
+from .failing import BAD_INPUT, complain, failing, print_json
 from .log import kept_log
-from .turns import report_as_values, saved, summary, turns_table
+from .progress import progress
+from .turns import Totals, report_as_values, saved, summary, turns_table
 
 FEW_TURNS = 12
 """Turns up to which their spans are printed without being asked for."""
 
 
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What sessions are played with.
+
+    Args:
+        token_budget: Tokens; None: the policy's, else each session's own window.
+        policy: The loop's constants; None: the defaults.
+        counter: What counts texts; None: the configured encoding's.
+    """
+
+    token_budget: int | None = None
+    policy: Policy | None = None
+    counter: Counter | None = None
+
+    @classmethod
+    def of(cls, token_budget: int | None, policy: Path | None, encoding: str | None) -> Settings:
+        """Settings as they are asked for.
+
+        Raises:
+            ConfigurationError: The policy's file cannot be used, or the encoding is unknown.
+        """
+        return cls(
+            token_budget,
+            None if policy is None else Policy.from_file(policy),
+            None if encoding is None else get_counter(encoding),
+        )
+
+    def play(self, recorded: Recorded, told: Callable[[Turn], object] | None = None) -> Replay:
+        """Play a recorded session."""
+        return play(
+            recorded,
+            token_budget=self.token_budget,
+            policy=self.policy,
+            counter=self.counter,
+            told=told,
+        )
+
+
 def show(
     files: Sequence[Path],
-    token_budget: int | None,
+    settings: Settings,
     *,
     as_json: bool = False,
     every: bool = False,
     spans: bool | None = None,
-) -> bool:
-    """Play each file and print what came of it; False if any could not be played.
+) -> int:
+    """Play each file and print what came of it; the exit status.
 
     Args:
         files: Recorded sessions; of several, each is one row.
-        token_budget: Tokens to hold each against; None: its own window.
+        settings: What they are played with.
         as_json: One JSON object a line instead, every turn in it.
         every: A row for every turn.
         spans: Print each turn's span; None: where one session of few turns is played.
     """
-    console = open_console()
-    played: list[Replay] = []
-    good = True
-    for file in files:
-        try:
-            recorded = read_session(file)
-            if not as_json and len(files) == 1:
-                _show_one(console, recorded, token_budget, every, spans)
-                continue
-            with kept_log(), _spans(bool(spans) and not as_json):
-                replay = play(recorded, token_budget=token_budget)
-            if as_json:
-                print(json.dumps(_as_values(replay)))
-            else:
-                played.append(replay)
-        except MemtraceError as error:
-            said = Text(f"memtrace: {printable(error, 1_000)}")
-            open_console(stderr=True).print(said, soft_wrap=True)
-            good = False
-    if played:
-        console.print(_sessions_table(played))
+    if len(files) == 1 and not as_json:
+        with failing():
+            _show_one(open_console(), read_session(files[0]), settings, every, spans)
+        return 0
+    rows, totals, good = [], Totals(), True
+    printing = (as_json or bool(spans)) and sys.stdout.isatty()  # lines amid a bar are no bar
+    with progress("playing", 0 if printing else len(files)) as advance:
+        for file in files:
+            try:
+                with kept_log(), _spans(bool(spans) and not as_json):
+                    replay = settings.play(read_session(file))
+                if as_json:
+                    print_json(_as_values(replay))
+                else:  # a session's row is all that is kept of it
+                    rows.append(_session_row(replay))
+                    totals += Totals.of(replay)
+            except MemtraceError as error:
+                complain(error)
+                good = False
+            advance(1)
+    if rows:
+        console = open_console()
+        console.print(_sessions_table(rows))
         console.print()
-        console.print(saved(played))
-    return good
+        console.print(saved(totals))
+    return 0 if good else BAD_INPUT
 
 
 def _spans(shown: bool) -> AbstractContextManager[Any]:
@@ -79,7 +122,7 @@ def _spans(shown: bool) -> AbstractContextManager[Any]:
 def _show_one(
     console: Console,
     recorded: Recorded,
-    token_budget: int | None,
+    settings: Settings,
     every: bool,
     spans: bool | None,
 ) -> None:
@@ -88,8 +131,9 @@ def _show_one(
     shown = turns <= FEW_TURNS if spans is None else spans
     if shown:
         console.print()
-    with kept_log() as log, _spans(shown):
-        replay = play(recorded, token_budget=token_budget)
+    bar = nullcontext(lambda _: None) if shown else progress("playing", turns)
+    with kept_log() as log, _spans(shown), bar as advance:
+        replay = settings.play(recorded, lambda _: advance(1))
     console.print()
     console.print(turns_table(replay.turns, every))
     console.print()
@@ -116,14 +160,14 @@ def _samples(turns: Sequence[Turn]) -> list[tuple[int, ...]]:
 # --- several sessions ---------------------------------------------------------------------------
 
 
-def _sessions_table(played: Sequence[Replay]) -> Table:
+def _sessions_table(rows: Sequence[tuple[str | Text, ...]]) -> Table:
     table = plain_table()
     table.add_column("session", overflow="ellipsis")  # it alone gives way
     for heading in ("turns", "messages", "tokens", "budget", "used", "passes", "saved", "over"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("curve", no_wrap=True)
-    for replay in played:
-        table.add_row(*_session_row(replay))
+    for row in rows:
+        table.add_row(*row)
     return table
 
 

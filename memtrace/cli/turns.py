@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
-from ..replay import Replay, Turn
+from ..replay import Replay, Sent, Turn
 from ..spantree import counted
 from ..values import ActionReport
 from .chart import SPARKS, percent, plain_table
@@ -112,24 +112,58 @@ def summary(replay: Replay) -> Iterator[Text]:
     reasons = Counter(reason for turn in turns for reason in turn.unreachable)
     for reason, _ in reasons.most_common(3):
         yield Text(f"Not reached: {reason}", style="yellow")
-    yield Text(saved([replay]))
+    yield Text(saved(Totals.of(replay)))
 
 
-def saved(replays: Sequence[Replay]) -> str:
-    """Passes, and the tokens sent over all model calls with memtrace and without."""
-    passes = sum(replay.passes for replay in replays)
-    freed = sum(turn.freed_tokens for replay in replays for turn in replay.turns)
-    text = f"{counted(passes, 'pass', 'passes')}, {freed:,} tokens given back"
-    calls = sum(replay.sent.calls for replay in replays)
-    if not calls:
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What is summed over replays.
+
+    Args:
+        passes: How often room was made.
+        freed_tokens: That actions gave back.
+        sent: What model calls were sent.
+    """
+
+    passes: int = 0
+    freed_tokens: int = 0
+    sent: Sent = field(default_factory=Sent)
+
+    @classmethod
+    def of(cls, replay: Replay) -> Totals:
+        """One replay's."""
+        freed = sum(turn.freed_tokens for turn in replay.turns)
+        return cls(replay.passes, freed, replay.sent)
+
+    def __add__(self, other: Totals) -> Totals:
+        return Totals(
+            self.passes + other.passes,
+            self.freed_tokens + other.freed_tokens,
+            self.sent + other.sent,
+        )
+
+
+def saved(totals: Totals) -> str:
+    """Passes, and the tokens sent over all model calls with memtrace and without.
+
+    >>> saved(Totals(1, 100, Sent(2, 300, 400, 1, 50)))
+    '1 pass, 100 tokens given back; 2 model calls sent 300 tokens, not 400: 25% saved. The prompt \
+cache was rewritten once: 50 tokens read again.'
+    """
+    sent = totals.sent
+    text = f"{counted(totals.passes, 'pass', 'passes')}, {totals.freed_tokens:,} tokens given back"
+    if not sent.calls:
         return f"{text}; no model call recorded."
-    sent = sum(replay.sent.tokens for replay in replays)
-    raw = sum(replay.sent.raw_tokens for replay in replays)
-    share = 1 - sent / raw if raw else 0.0
-    return (
-        f"{text}; {counted(calls, 'model call')} sent {sent:,} tokens, not {raw:,}: "
-        f"{share:.0%} saved."
+    text += (
+        f"; {counted(sent.calls, 'model call')} sent {sent.tokens:,} tokens, not "
+        f"{sent.raw_tokens:,}: {sent.saved_share:.0%} saved."
     )
+    if sent.rewrites:
+        often = "once" if sent.rewrites == 1 else f"{sent.rewrites:,} times"
+        text += (
+            f" The prompt cache was rewritten {often}: {sent.reread_tokens:,} tokens read again."
+        )
+    return text
 
 
 def _cut(text: str, limit: int = 60) -> str:

@@ -2,6 +2,6 @@
 
 from .entrance import Entrance, copied
 from .journal import Journal, Taken
-from .rows import item_of, replay
+from .rows import LET_GO, checked_tags, item_of, replay
 
-__all__ = ["Entrance", "Journal", "Taken", "copied", "item_of", "replay"]
+__all__ = ["LET_GO", "Entrance", "Journal", "Taken", "checked_tags", "copied", "item_of", "replay"]

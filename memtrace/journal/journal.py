@@ -116,6 +116,7 @@ class Journal:
         self._logging: Ticket | None = None
         self._last: Ticket | None = None
         self.revision = 0
+        self.tags: tuple[str, ...] | None = None  # to be written with the next snapshot
         # Revision and place of the row by which each stored item came, by its id: of what was
         # there already only once it is asked for.
         self._places: dict[str, tuple[int, int]] = {}
@@ -252,7 +253,8 @@ class Journal:
         for change in changes:
             self._add(stores, rows, change, revision + 1)
         head = None if taken is None else _head(taken, len(rows))
-        written = stores.Written(revision, rows, root or bytes(16), head, runs)
+        tags = None if taken is None else self.tags
+        written = stores.Written(revision, rows, root or bytes(16), head, runs, tags)
         return written, len(changes), len(runs)
 
     def _add(self, stores: Any, rows: list[bytes], change: Change, revision: int) -> None:
@@ -282,6 +284,7 @@ class Journal:
             self.revision += 1
             self._rests_on = self.revision
             self._root = root
+            self.tags = None
             self._roots[taken.id] = self.revision, root
             self._places.update(self._coming)
             for name in self._loops & self.loops.keys():

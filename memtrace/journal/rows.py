@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import StoreDamagedError
+from ..errors import ConfigurationError, StoreDamagedError
 from ..layers import Change
 from ..values import Item, Layer, made_item
 
@@ -15,6 +15,22 @@ if TYPE_CHECKING:
 
 STEPS = -1
 """Layer of the changes that are no layer's: how far a session came with its steps."""
+
+
+LET_GO = "memtrace.let_go"
+"""Key of an item whose content was let go by retention."""
+
+
+def checked_tags(tags: Iterable[str]) -> tuple[str, ...]:
+    """Tags as a session has them: each once, sorted.
+
+    Raises:
+        ConfigurationError: They are no texts, or one is empty.
+    """
+    given = [tags] if isinstance(tags, str) else list(tags)
+    if not all(isinstance(tag, str) and tag for tag in given):
+        raise ConfigurationError(f"tags are texts such as 'user:ann', got {tags!r}")
+    return tuple(sorted(set(given)))
 
 
 def row_of(row: type[Row], change: Change, revision: int) -> Row:

@@ -1,10 +1,11 @@
 """The five layers. Each keeps running totals in a tally that telemetry may outlive it with."""
 
 from .agents import Agents, AgentState
-from .base import Change, Tally, Wiring
+from .base import Change, Wiring
 from .cache import Cache, CacheStats
 from .contexts import Contexts
 from .history import History
+from .tally import Tally, Totals
 
 __all__ = [
     "AgentState",
@@ -15,5 +16,6 @@ __all__ = [
     "Contexts",
     "History",
     "Tally",
+    "Totals",
     "Wiring",
 ]

@@ -7,7 +7,8 @@ from typing import Any
 
 from ..errors import ConfigurationError
 from ..values import Item, Layer
-from .base import BaseLayer, Change, Tally, Wiring
+from .base import BaseLayer, Change, Wiring
+from .tally import Tally
 
 _SHORT = 512
 """Bytes up to which a fingerprint is the encoding itself; past it, its length and hash."""

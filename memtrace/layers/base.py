@@ -1,44 +1,14 @@
-"""What every layer stands on: a tally of running totals, and the facts its session lends it."""
+"""What every layer stands on: its face, its changes, and the facts its session lends it."""
 
 from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..values import Item, Layer, layer_index
-
-
-class Tally:
-    """Running totals of one layer: plain numbers, read without a lock by telemetry.
-
-    Attributes:
-        tokens: Tokens held now.
-        items: Items held now.
-        added: Tokens that ever entered.
-        hits: Cache lookups answered; 0 in other layers.
-        misses: Cache lookups not answered; 0 in other layers.
-        pinned: Tokens of pinned items held now.
-    """
-
-    __slots__ = ("added", "hits", "items", "misses", "pinned", "tokens")
-
-    def __init__(self) -> None:
-        self.tokens = self.items = self.added = self.hits = self.misses = 0
-        self.pinned = 0
-
-    def enter(self, tokens: int) -> None:
-        """Count one item in."""
-        self.tokens += tokens
-        self.items += 1
-        self.added += tokens
-
-    def leave(self, tokens: int) -> None:
-        """Count one item out."""
-        self.tokens -= tokens
-        self.items -= 1
+from .tally import Tally
 
 
 class Change(NamedTuple):
@@ -69,7 +39,6 @@ def _as_it_is(content: Any, strict: bool = True) -> Any:
     return content
 
 
-@dataclass(frozen=True, slots=True)
 class Wiring:
     """What a session lends to its layers.
 
@@ -85,14 +54,28 @@ class Wiring:
         stored: The form in which the store would give a content back.
     """
 
-    lock: threading.RLock
-    count: Callable[[Any], int]
-    now: Callable[[], float]
-    owner: Callable[[], tuple[int | None, str | None]]
-    new_id: Callable[[str], str]
-    note: Callable[..., None] = _unnoted
-    admit: Callable[..., Any] = _as_it_is
-    stored: Callable[[Any], Any] = _as_it_is
+    # No dataclass: making one is 1% of what importing memtrace takes.
+    __slots__ = ("admit", "count", "lock", "new_id", "note", "now", "owner", "stored")
+
+    def __init__(
+        self,
+        lock: threading.RLock,
+        count: Callable[[Any], int],
+        now: Callable[[], float],
+        owner: Callable[[], tuple[int | None, str | None]],
+        new_id: Callable[[str], str],
+        note: Callable[..., None] = _unnoted,
+        admit: Callable[..., Any] = _as_it_is,
+        stored: Callable[[Any], Any] = _as_it_is,
+    ) -> None:
+        self.lock = lock
+        self.count = count
+        self.now = now
+        self.owner = owner
+        self.new_id = new_id
+        self.note = note
+        self.admit = admit
+        self.stored = stored
 
 
 class BaseLayer(ABC):
@@ -140,6 +123,23 @@ class BaseLayer(ABC):
     @abstractmethod
     def _recount(self) -> None:
         """Count every item again, and put the tally right. Called under the lock."""
+
+    def plot(self, axes: Any = None) -> Any:
+        """The largest items as bars. Needs matplotlib.
+
+        Args:
+            axes: What to draw on; None: a figure of its own.
+
+        Returns:
+            The ``matplotlib.axes.Axes``.
+
+        Raises:
+            ConfigurationError: matplotlib is not installed.
+        """
+        from ..plots import items
+
+        named = [(f"{item.kind} {item.key or item.id}", item.tokens) for item in self.items]
+        return items(named, f"{self.layer.value}: {self.tokens:,} tokens", axes)
 
     def __len__(self) -> int:
         return self._tally.items

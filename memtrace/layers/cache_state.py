@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 from ..values import Item, Layer
 from .access import AccessLog
-from .base import BaseLayer, Change, Tally, Wiring
+from .base import BaseLayer, Change, Wiring
 from .loading import Loaders
 from .shelf import shelf_of
+from .tally import Tally
 
 
 class CacheStats(NamedTuple):

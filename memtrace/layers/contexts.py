@@ -9,7 +9,8 @@ from typing import Any
 
 from ..errors import ConfigurationError
 from ..values import Item, Layer
-from .base import BaseLayer, Change, Tally, Wiring
+from .base import BaseLayer, Change, Wiring
+from .tally import Tally
 
 PINNED_KINDS = frozenset({"system", "tools"})
 """Kinds that are always pinned: the system prompt and tool schemas."""

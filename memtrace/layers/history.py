@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from ..errors import ConfigurationError
 from ..messages import facts
 from ..values import Item, Layer
-from .base import BaseLayer, Change, Tally, Wiring
+from .base import BaseLayer, Change, Wiring
+from .tally import Tally
 
 _Chunk = tuple[tuple[Item, ...], tuple["Item | None", ...]]
 _CHUNK = 256

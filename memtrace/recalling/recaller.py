@@ -164,7 +164,8 @@ class Recaller:
         from ..stores import Indexing
 
         mark = os.urandom(8)
-        change = Indexing(self._mark, mark, gone, entries)
+        known = self._memory.journal.revision
+        change = Indexing(self._mark, mark, gone, entries, known)
         self._memory.journal.store.index(self._memory.id, change).result()
         self._mark = mark
 

@@ -2,168 +2,100 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..counters import Counter
+from ..decide.worth import reread
 from ..instrument import managed_agent
+from ..policy import Policy
 from ..session import Session
-from ..values import ActionReport, Alert, Event, MemoryProfile, TokenBudget
-from .reading import Recorded, RecordedMessage
+from ..values import ActionReport, Alert, Event, Item, TokenBudget
+from .played import Replay, Sent, Turn
+from .reading import Message, Recorded, RecordedMessage
+from .sight import Names, Sight
 
 MAKES_ROOM = frozenset({"cleanup", "compress"})
 """Actions of a pass: what runs when memory is under pressure."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """What model calls were sent. A model call is an assistant's message of the recording.
-
-    Args:
-        calls: How many there were.
-        tokens: Of what ``session.messages()`` gave, summed over the calls.
-        raw_tokens: Of all messages so far as they were recorded, summed over the same calls.
-    """
-
-    calls: int = 0
-    tokens: int = 0
-    raw_tokens: int = 0
-
-    def __add__(self, other: Sent) -> Sent:
-        return Sent(
-            self.calls + other.calls,
-            self.tokens + other.tokens,
-            self.raw_tokens + other.raw_tokens,
-        )
-
-    @property
-    def saved_share(self) -> float:
-        """Share of the tokens that did not have to be sent, 0–1.
-
-        >>> Sent(2, 300, 400).saved_share
-        0.25
-        """
-        return 1 - self.tokens / self.raw_tokens if self.raw_tokens else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """One run of the agent: a user's message and all that followed it.
-
-    Args:
-        number: From 1.
-        messages: How many messages it added.
-        before: Memory as the run found it.
-        after: Memory as the run left it.
-        billed_tokens: Prompt tokens that the provider billed for its last model call; None where
-            that was not recorded. They include a system prompt and tools that may not have been.
-        reports: What actions did, before, during and after the run, in order.
-        alerts: What fired, in order.
-        passes: How often room was made.
-        over_budget: Moments at which memory was above its budget though the loop had just had
-            its say: after a ``messages()``, and after the run.
-        sent: What its model calls were sent.
-    """
-
-    number: int
-    messages: int
-    before: MemoryProfile
-    after: MemoryProfile
-    billed_tokens: int | None = None
-    reports: tuple[ActionReport, ...] = ()
-    alerts: tuple[Alert, ...] = ()
-    passes: int = 0
-    over_budget: int = 0
-    sent: Sent = Sent()
-
-    @property
-    def freed_tokens(self) -> int:
-        """Tokens that its actions gave back."""
-        return sum(report.tokens_freed for report in self.reports)
-
-    @property
-    def unreachable(self) -> tuple[str, ...]:
-        """Why actions could not get below the budget, each reason once."""
-        budget = self.after.token_budget
-        reasons = (
-            report.reason
-            for report in self.reports
-            if report.outcome == "ineffective" and report.tokens_after > budget
-        )
-        return tuple(dict.fromkeys(reasons))
-
-
-@dataclass(frozen=True, slots=True)
-class Replay:
-    """What a recorded session did to memory, and the loop to it.
-
-    Args:
-        recorded: What was played.
-        turns: Every turn, in order.
-        profile: Memory at its end.
-    """
-
-    recorded: Recorded
-    turns: Sequence[Turn]
-    profile: MemoryProfile
-
-    @property
-    def reports(self) -> tuple[ActionReport, ...]:
-        """What actions did in all turns, in order."""
-        return tuple(report for turn in self.turns for report in turn.reports)
-
-    @property
-    def sent(self) -> Sent:
-        """What all model calls were sent."""
-        return sum((turn.sent for turn in self.turns), Sent())
-
-    @property
-    def passes(self) -> int:
-        """How often room was made."""
-        return sum(turn.passes for turn in self.turns)
-
-    @property
-    def over_budget(self) -> int:
-        """Moments at which memory was above its budget."""
-        return sum(turn.over_budget for turn in self.turns)
-
-
-def play(recorded: Recorded, *, token_budget: int | TokenBudget | None = None) -> Replay:
+def play(
+    recorded: Recorded,
+    *,
+    token_budget: int | TokenBudget | None = None,
+    policy: Policy | None = None,
+    counter: Counter | None = None,
+    names: Names | None = None,
+    told: Callable[[Turn], object] | None = None,
+) -> Replay:
     """Play a recorded session to its end, in a session of its own.
 
     Args:
         recorded: What :func:`read_session` gave.
-        token_budget: Tokens to hold it against; None: the window it was recorded with, else
-            ``MEMTRACE_TOKEN_BUDGET``, else 200,000.
+        token_budget: Tokens to hold it against; None: the policy's, else the window it was
+            recorded with, else ``MEMTRACE_TOKEN_BUDGET``, else 200,000.
+        policy: The loop's constants; None: the defaults.
+        counter: What counts its texts; None: the configured encoding's.
+        names: Its names, to follow which of them the model is shown; None: they are not.
+        told: Called with each turn when it was played.
 
     Raises:
         ConfigurationError: The budget cannot work.
     """
-    session = open_session(recorded, token_budget=token_budget)
+    session = open_session(recorded, token_budget=token_budget, policy=policy, counter=counter)
+    sight = None if names is None else Sight(names)
+    played = []
     try:
-        played = list(turns(recorded, session))
-        return Replay(recorded, played, session.profile())
+        for turn in turns(recorded, session, sight=sight):
+            played.append(turn)
+            if told is not None:
+                told(turn)
+        sighted = None if sight is None else sight.ended(session.history.items)
+        return Replay(recorded, played, session.profile(), sighted)
     finally:
         session.close()
 
 
-def open_session(recorded: Recorded, *, token_budget: int | TokenBudget | None = None) -> Session:
+def open_session(
+    recorded: Recorded,
+    *,
+    token_budget: int | TokenBudget | None = None,
+    policy: Policy | None = None,
+    counter: Counter | None = None,
+) -> Session:
     """A session that holds what the recorded one began with: its system prompt and its tools.
 
     Raises:
         ConfigurationError: The budget cannot work.
     """
-    budget = token_budget if token_budget is not None else recorded.token_budget
-    session = Session(recorded.session_id, token_budget=budget)
+    if token_budget is None and (policy is None or policy.token_budget is None):
+        token_budget = recorded.token_budget
+    session = Session(
+        recorded.session_id, token_budget=token_budget, policy=policy, counter=counter
+    )
     for kind in ("system", "tools"):
         if content := recorded.header.get(kind):
             session.active_contexts.add(content, key=kind, kind=kind)
     return session
 
 
-def turns(recorded: Recorded, session: Session) -> Iterator[Turn]:
-    """Play a recorded session into ``session``, one turn at each step."""
-    tally = _Tally(session, session.history.tokens)
+def turns(
+    recorded: Recorded,
+    session: Session,
+    *,
+    seen: Callable[[], object] | None = None,
+    sight: Sight | None = None,
+) -> Iterator[Turn]:
+    """Play a recorded session into ``session``, one turn at each step.
+
+    Args:
+        recorded: What :func:`read_session` gave.
+        session: What :func:`open_session` gave.
+        seen: Called after each message.
+        sight: What follows the names that the model is shown.
+    """
+    tally = _Tally(session, session.history.tokens, seen, sight)
     for stage in ("cleanup", "compress", "consolidate", "update_cache", "threshold"):
         session.on(stage)(tally.hear)
     for number, messages in enumerate(recorded.runs(), 1):
@@ -187,10 +119,14 @@ def _run(session: Session, messages: Sequence[RecordedMessage], tally: _Tally) -
     for message in messages:
         if message.role == "assistant":
             session.messages()  # the model call that gave this reply: a long run is held here
-            tally.called()
+            tally.called(message.message)
         held = session.history.tokens
         session.history.append(message.message)
         tally.raw_tokens += session.history.tokens - held
+        if tally.sight is not None:
+            tally.sight.said(message.message)
+        if tally.after is not None:
+            tally.after()
 
 
 @dataclass(slots=True)
@@ -200,13 +136,19 @@ class _Tally:
     Args:
         session: What is played into.
         raw_tokens: Tokens of all messages so far, as they were recorded.
+        after: Called after each message.
+        sight: What follows names.
+        prompt: What the last model call was sent.
     """
 
     session: Session
     raw_tokens: int
+    after: Callable[[], object] | None = None
+    sight: Sight | None = None
+    prompt: tuple[Item, ...] = ()
     reports: list[ActionReport] = field(default_factory=list)
     alerts: list[Alert] = field(default_factory=list)
-    sent: Sent = Sent()
+    sent: Sent = field(default_factory=Sent)
     passes: int = 0
     over_budget: int = 0
     seen: int = 0  # of the reports
@@ -218,10 +160,18 @@ class _Tally:
         if event.alert is not None:
             self.alerts.append(event.alert)
 
-    def called(self) -> None:
-        """A model was called."""
+    def called(self, reply: Message) -> None:
+        """A model was called, and gave a reply."""
         self.look()
-        self.sent += Sent(1, self.session.history.tokens, self.raw_tokens)
+        before, self.prompt = self.prompt, self.session.history.items
+        tokens = self.session.history.tokens
+        if self.prompt[: len(before)] == before:
+            self.sent += Sent(1, tokens, self.raw_tokens)
+        else:
+            again = reread(before, self.prompt).again
+            self.sent += Sent(1, tokens, self.raw_tokens, 1, again)
+        if self.sight is not None:
+            self.sight.called(self.prompt, reply)
 
     def look(self, *, ran: bool = True) -> None:
         """The loop had its say. ``ran``: memory must be under its budget now."""

@@ -8,13 +8,13 @@ recorded it (``_x.usage``: tokens as the provider billed them) and never enters 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import ConfigurationError
+from ..files import objects, refuse
 from ..values import TokenBudget
 
 Message = dict[str, Any]
@@ -93,18 +93,12 @@ def read_session(path: str | Path) -> Recorded:
             another format; the message names the file and the line.
     """
     path = Path(path)
-    try:
-        with path.open("rb") as file:
-            lines = _objects(path, file)
-            _, header = next(lines, (0, None))
-            if header is None:
-                raise ConfigurationError(f"{path} is empty; {_EXPECTED}")
-            _check_header(path, header)
-            messages = tuple(_message(path, number, line) for number, line in lines)
-    except OSError as error:
-        raise ConfigurationError(
-            f"{path} cannot be read: {error.strerror or error}; name a recorded session's file"
-        ) from None
+    lines = objects(path)
+    _, header = next(lines, (0, None))
+    if header is None:
+        raise ConfigurationError(f"{path} is empty; {_EXPECTED}")
+    _check_header(path, header)
+    messages = tuple(_message(path, number, line) for number, line in lines)
     if not messages:
         raise ConfigurationError(f"{path} holds a header and no message, so it may be cut off")
     return Recorded(path, header, messages)
@@ -115,37 +109,19 @@ _EXPECTED = (
 )
 
 
-def _objects(path: Path, lines: Iterable[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line number from 1 and object of each line that is not blank."""
-    for number, line in enumerate(lines, 1):
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-            if not text.strip():
-                continue
-            value = json.loads(text)
-        except UnicodeDecodeError as error:
-            raise _refusal(path, number, f"not UTF-8 ({error.reason}); {_EXPECTED}") from None
-        except (ValueError, RecursionError) as error:
-            cut = "" if line.endswith(b"\n") else ", and the file ends in the middle of it"
-            raise _refusal(path, number, f"not JSON ({error}){cut}") from None
-        if not isinstance(value, dict):
-            raise _refusal(path, number, f"a {type(value).__name__}, not an object; {_EXPECTED}")
-        yield number, value
-
-
 def _check_header(path: Path, header: dict[str, Any]) -> None:
     session_id = header.get("session_id")
     if not isinstance(session_id, str) or not session_id:
-        raise _refusal(path, 1, f"{_fields(header)}, and no session_id; {_EXPECTED}")
+        refuse(path, 1, f"{_fields(header)}, and no session_id; {_EXPECTED}")
     try:
         TokenBudget.of(_window(header) or 1)
     except ConfigurationError as error:
-        raise _refusal(path, 1, f"a budget_hint that cannot be one: {error}") from None
+        refuse(path, 1, f"a budget_hint that cannot be one: {error}")
 
 
 def _message(path: Path, number: int, line: dict[str, Any]) -> RecordedMessage:
     if not isinstance(line.get("role"), str):
-        raise _refusal(path, number, f"{_fields(line)}, and no role, so it is no chat message")
+        refuse(path, number, f"{_fields(line)}, and no role, so it is no chat message")
     notes = line.pop("_x", None)
     return RecordedMessage(line, notes if isinstance(notes, dict) else {})
 
@@ -158,7 +134,3 @@ def _window(header: Mapping[str, Any]) -> int | None:
 def _fields(line: dict[str, Any]) -> str:
     names = ", ".join(list(line)[:6])
     return f"an object with {names}" if names else "an empty object"
-
-
-def _refusal(path: Path, number: int, found: str) -> ConfigurationError:
-    return ConfigurationError(f"{path}, line {number}: {found}")

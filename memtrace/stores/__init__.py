@@ -3,6 +3,7 @@
 Nothing here is imported until a session first keeps something.
 """
 
+from .asleep import ColdError
 from .base import (
     Damage,
     Entry,
@@ -22,6 +23,7 @@ from .rows import Head, Row, StoredItem, encode
 from .sqlite import SQLiteStore
 
 __all__ = [
+    "ColdError",
     "Damage",
     "Entry",
     "Found",

@@ -6,11 +6,15 @@ import os
 import threading
 from asyncio import AbstractEventLoop, Future, get_running_loop
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ..errors import StoreError
 from ..values import LoggedRun
 from .rows import Head, Row
+
+if TYPE_CHECKING:
+    from .archives import Archives
+    from .keeping import Upkeep
 
 
 class Written(NamedTuple):
@@ -23,6 +27,7 @@ class Written(NamedTuple):
         head: The snapshot's head, given its root and the number of rows; None: only the run
             log is written.
         runs: Rows for the run log.
+        tags: The session's from now on; None: they stay as they are.
     """
 
     revision: int
@@ -30,6 +35,7 @@ class Written(NamedTuple):
     root: bytes
     head: Callable[[bytes], bytes] | None
     runs: Sequence[LoggedRun]
+    tags: Sequence[str] | None = None
 
 
 class Write(Protocol):
@@ -65,6 +71,7 @@ class Loaded(NamedTuple):
         head: The snapshot's.
         rows: All changes that lead to it, in order.
         missing: What newer snapshots would have held, in words; empty if ``whole`` is the latest.
+        asleep: Whether it was read from an archive.
     """
 
     revision: int
@@ -72,6 +79,7 @@ class Loaded(NamedTuple):
     head: Head
     rows: Sequence[Row]
     missing: Sequence[str]
+    asleep: bool = False
 
 
 class Entry(NamedTuple):
@@ -100,12 +108,15 @@ class Indexing(NamedTuple):
         after: The mark that it gets: any bytes that it never had.
         gone: Ids of items that are not found any more.
         entries: What comes in, after those have gone.
+        known: The revision that its writer knows: of a session that was deleted since, nothing
+            is indexed. 0: it was never stored.
     """
 
     before: bytes
     after: bytes
     gone: Sequence[str]
     entries: Sequence[Entry]
+    known: int = 0
 
 
 class Found(NamedTuple):
@@ -218,7 +229,8 @@ class Store(Protocol):
     def index(self, session: str, change: Indexing) -> Ticket:
         """Change what a session's items are found by; its caller waits for the ticket.
 
-        The ticket raises :class:`OutOfStepError` where ``change.before`` is not its mark.
+        The ticket raises :class:`OutOfStepError` where ``change.before`` is not its mark, and
+        :class:`StaleSessionError` where the session was deleted since its writer knew it.
         """
 
     def indexed(self, session: str) -> tuple[bytes, dict[str, float]]:
@@ -230,6 +242,14 @@ class Store(Protocol):
         Raises:
             OutOfStepError: Its index has another mark.
         """
+
+    @property
+    def upkeep(self) -> Upkeep:
+        """What can be done about what it keeps: telling of it, letting it go."""
+
+    @property
+    def archives(self) -> Archives:
+        """What was put away of it."""
 
     def check(self) -> Verification:
         """What it holds, and what of it is damaged."""

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 from ..errors import StaleSessionError, StoreDamagedError
 from .base import Damage, Loaded, Written
-from .reading import Chain, Places, Stored, follow, newest, own_head
-from .rows import START, Head, Row, chained, decode_row
+from .reading import GOTO, Chain, Places, Stored, follow, newest, own_head
+from .rows import START, Head, Row, chained, decode_row, encode
 
 logger = logging.getLogger("memtrace")
 
@@ -91,10 +91,25 @@ def chain_of(written: Written) -> tuple[list[tuple[bytes, bytes]], bytes]:
     return [(head, chained(root, head)), *rows], root
 
 
+def goes_back(written: Written) -> bool:
+    """Whether a write rests on another revision than the latest."""
+    return bool(written.rows) and written.rows[0].startswith(_GOES_BACK)
+
+
+_GOES_BACK = encode(Row(GOTO))[0][:6]
+"""What a row begins with that goes back: the number of its fields, and its name."""
+
+
 def stale(session: str, found: int, known: int) -> StaleSessionError:
     """A writer knows another revision than the latest."""
+    if not found:
+        return StaleSessionError(
+            f"session {session!r} is not there any more: it was deleted since revision {known}, as "
+            f"of which this one knows it; nothing was stored. To begin anew: "
+            f"Session.open({session!r}, store=...)"
+        )
     return StaleSessionError(
-        f"session {session!r} was written elsewhere: it is at revision {found or 'none'}, and "
+        f"session {session!r} was written elsewhere: it is at revision {found}, and "
         f"this one knows it as of revision {known}; nothing was stored. To go on with it: "
         f"Session.open({session!r}, store=...)"
     )
@@ -108,7 +123,9 @@ def listed(log: Log) -> tuple[dict[int, str], list[Damage]]:
     found: dict[int, str] = {}
     lost: dict[object, str] = {}
     for key, stored in log.entries():
-        name = _name(stored)
+        if stored == b"":  # deleted but for what lies in an object store
+            continue
+        name = name_of(stored)
         if name is not None and key_of(name) == key:
             found[key] = name
         else:
@@ -119,7 +136,8 @@ def listed(log: Log) -> tuple[dict[int, str], list[Damage]]:
     return found, [Damage("", f"session {key}", reason) for key, reason in lost.items()]
 
 
-def _name(stored: object) -> str | None:
+def name_of(stored: object) -> str | None:
+    """A session's id from how it is stored; None: it is damaged."""
     try:
         return stored.decode("utf-8", "surrogatepass") if isinstance(stored, bytes) else None
     except UnicodeDecodeError:

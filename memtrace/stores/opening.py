@@ -18,6 +18,10 @@ FILE_NAME = "memtrace.db"
 
 _open: weakref.WeakValueDictionary[tuple[str, str], SQLiteStore] = weakref.WeakValueDictionary()
 _servers: weakref.WeakValueDictionary[str, Store] = weakref.WeakValueDictionary()
+_latest: list[Store] = []
+"""The server that was opened last is held on to: one who opens a session for each request, and
+closes it, would else connect anew each time."""
+
 _opening = threading.Lock()
 
 
@@ -69,6 +73,7 @@ def _postgres(url: str, make: bool) -> Store:
         made = PostgresStore(url, make=make)
         with _opening:
             store = _servers.setdefault(url, made)
+            _latest[:] = [store]
     return store
 
 

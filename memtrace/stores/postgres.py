@@ -9,8 +9,9 @@ from __future__ import annotations
 import atexit
 import threading
 import weakref
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, TypeVar
 
 import psycopg
 
@@ -20,16 +21,22 @@ from . import log, writer
 from . import postgres_search as searching
 from . import postgres_writing as writing
 from . import search as jobs
+from .archives import Archives
+from .asleep import AsleepError, Whole
 from .base import Found, Indexing, Loaded, Ticket, Verification, Write
 from .log import key_of
 from .postgres_address import DAMAGED, Address
-from .postgres_log import PostgresLog, snapshot
+from .postgres_archive import PostgresDesk, PostgresShelf
+from .postgres_log import PostgresLog, newest, snapshot
 from .postgres_pool import Connection, Pool
 from .postgres_schema import VERSION, migrate, version
 from .postgres_writing import Entry
 from .reading import Places
 from .rows import Head, Row
 from .runs import run_from
+
+if TYPE_CHECKING:
+    from .postgres_deleting import PostgresUpkeep
 
 T = TypeVar("T")
 
@@ -135,8 +142,16 @@ class PostgresStore:
     def _look(self, entry: Entry) -> BaseException | None:
         """Write one that needs a closer look; why it was not written."""
         unsure = self._unsure.get(entry.session, set())
+
+        def look(connection: Connection) -> None:
+            writing.look(connection, self._schema, entry, unsure)
+
         try:
-            self._pool.run(lambda c: writing.look(c, self._schema, entry, unsure))
+            try:
+                self._pool.run(look)
+            except AsleepError:  # woken outside a transaction: it may have to be fetched from afar
+                self.archives.wake(entry.session)
+                self._pool.run(look)
         except StaleSessionError as error:
             self._settled([entry])
             return error
@@ -159,12 +174,15 @@ class PostgresStore:
 
     # --- reading ------------------------------------------------------------------------------
 
-    def _read(self, work: Callable[[PostgresLog], T]) -> T:
-        """What is read of the log as it is at one moment; what is damaged of it is passed over."""
+    def _read(self, work: Callable[[PostgresLog], T], *, one: bool = False) -> T:
+        """What is read of the log as it is at one moment; what is damaged of it is passed over.
+
+        Where it is by one statement, that needs no transaction, which takes two round trips.
+        """
 
         def at_once(connection: Connection) -> T:
             try:
-                with snapshot(connection):
+                with nullcontext() if one else snapshot(connection):
                     return work(PostgresLog(connection, self._schema, self.name))
             except DAMAGED:
                 return work(PostgresLog(connection, self._schema, self.name, careful=True))
@@ -173,19 +191,32 @@ class PostgresStore:
 
     def load(self, session: str, upto: int | None = None) -> Loaded | None:
         """A session's newest whole snapshot, or that of a revision; None: there is none."""
-        return self._read(lambda found: log.load(found, session, upto)[0])
+        if upto is None:
+            loaded, well = self._pool.run(lambda c: newest(c, self._schema, self.name, session))
+            if well:
+                return loaded
+
+        def whole(found: PostgresLog) -> Loaded | None:
+            log_ = self._whole(found)
+            read = log.load(log_, session, upto)[0]
+            return read and read._replace(asleep=log_.used)
+
+        return self._read(whole)
+
+    def _whole(self, found: PostgresLog, fetched: Mapping[int, bytes] | None = None) -> Whole:
+        return Whole(found, PostgresDesk(found.connection, self._schema), fetched)
 
     def heads(self, session: str, last: int) -> list[tuple[int, Head]]:
         """The last snapshots that can be read, oldest first, with their revisions."""
-        return self._read(lambda found: log.heads(found, session, last))
+        return self._read(lambda found: log.heads(self._whole(found), session, last), one=True)
 
     def row(self, session: str, revision: int, place: int) -> Row:
         """One row, compared with its hash."""
-        return self._read(lambda found: log.row(found, session, revision, place))
+        return self._read(lambda found: log.row(self._whole(found), session, revision, place))
 
     def places(self, session: str) -> Places:
         """Revision and place of the row by which each item of a session came, by its id."""
-        return self._read(lambda found: log.places(found, session))
+        return self._read(lambda found: log.places(self._whole(found), session))
 
     def runs(self, session: str) -> list[LoggedRun]:
         """The run log of a session, oldest first."""
@@ -194,17 +225,37 @@ class PostgresStore:
 
     def sessions(self) -> list[str]:
         """Ids of the sessions it holds; a warning tells of those whose ids are damaged."""
-        return self._read(log.sessions)
+        return self._read(lambda found: log.sessions(self._whole(found)))
 
     def copy(self, session: str, to: str, upto: int) -> None:
         """A new session that holds what another held at a revision, its originals too."""
+        self.archives.wake(session)
         self._pool.run(lambda c: writing.copy(c, self._schema, session, to, upto))
+
+    @property
+    def archives(self) -> Archives:
+        """What was put away of it."""
+        return Archives(PostgresShelf(self.name, self._pool, self._schema))
+
+    @property
+    def upkeep(self) -> PostgresUpkeep:
+        """What can be done about what it keeps: telling of it, letting it go."""
+        from .postgres_deleting import PostgresUpkeep
+
+        return PostgresUpkeep(self)
 
     def check(self) -> Verification:
         """What it holds, and what of it is damaged."""
-        from .checking import check
+        from .checking import check, check_one, with_cold
 
-        return self._read(lambda found: check(found, found.runs(), (), psycopg.Error))
+        def look(session: str, fetched: Mapping[int, bytes]) -> Verification:
+            key = key_of(session)
+            return self._read(lambda found: check_one(self._whole(found, fetched), key, session))
+
+        found, cold = self._read(
+            lambda found: check(self._whole(found), found.runs(), (), psycopg.Error)
+        )
+        return with_cold(found, cold, self.archives, look)
 
     # --- searching ----------------------------------------------------------------------------
 
@@ -213,8 +264,13 @@ class PostgresStore:
         job = jobs.Job(session, key_of(session), change)
         return jobs.submit(jobs.Index(self._index), job, threaded=True)
 
-    def _index(self, key: int, change: Indexing) -> None:
-        self._pool.run(lambda c: searching.put(c, self._schema, self._stems, key, change))
+    def _index(self, session: str, key: int, change: Indexing) -> None:
+        def work(connection: Connection) -> None:
+            with connection.transaction():
+                writing.refuse_deleted(connection, self._schema, session, change.known)
+                searching.put(connection, self._schema, self._stems, key, change)
+
+        self._pool.run(work)
 
     def indexed(self, session: str) -> tuple[bytes, dict[str, float]]:
         """The mark of a session's index, and when each item in it was made, by its id."""

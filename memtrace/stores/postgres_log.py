@@ -8,6 +8,9 @@ from typing import Any
 
 from psycopg.types.numeric import Int8
 
+from ..errors import StoreDamagedError
+from . import log
+from .base import Loaded
 from .postgres_address import DAMAGED
 from .postgres_pool import Connection
 from .postgres_schema import said
@@ -29,13 +32,13 @@ class PostgresLog:
     def __init__(
         self, connection: Connection, schema: str, name: str = "", *, careful: bool = False
     ) -> None:
-        self._connection = connection
+        self.connection = connection
         self._schema = schema
         self._careful = careful
         self.name = name
 
     def _all(self, statement: str, *values: Any) -> list[Any]:
-        with self._connection.cursor(binary=True) as cursor:
+        with self.connection.cursor(binary=True) as cursor:
             return cursor.execute(said(statement, self._schema), values, prepare=True).fetchall()
 
     def _one(self, statement: str, *values: Any) -> Any:
@@ -43,9 +46,7 @@ class PostgresLog:
 
     def entry(self, key: int) -> tuple[Any, Any, Any] | None:
         """Id, latest revision and hash of a session in the list of sessions."""
-        found: tuple[Any, Any, Any] | None = self._one(
-            "SELECT id, revision, hash FROM {s}.sessions WHERE key = %s", Int8(key)
-        )
+        found: tuple[Any, Any, Any] | None = self._one(_ENTRY, Int8(key))
         return found
 
     def entries(self) -> Iterable[tuple[Any, Any]]:
@@ -105,13 +106,7 @@ class PostgresLog:
         """Revision, payload and hash of each head, the latest first."""
         before = 2**63 - 1
         while True:
-            found = self._all(
-                "SELECT revision, payload, hash FROM {s}.log"
-                " WHERE session = %s AND place = 0 AND revision < %s"
-                " ORDER BY revision DESC LIMIT 20",
-                Int8(key),
-                Int8(before),
-            )
+            found = self._all(_HEADS, Int8(key), Int8(before))
             yield from found
             if not found:
                 return
@@ -161,17 +156,69 @@ _KEYS = """
 """
 """Each key in the log once, by as many steps in its index."""
 
+_ENTRY = "SELECT id, revision, hash FROM {s}.sessions WHERE key = %s"
+_HEADS = """
+    SELECT revision, payload, hash FROM {s}.log
+    WHERE session = %s AND place = 0 AND revision < %s ORDER BY revision DESC LIMIT 20
+"""
 _ROWS = "SELECT revision, place, payload, hash FROM {s}.log WHERE session = %s AND place > 0"
 _ORDER = " ORDER BY revision, place"
 _RUNS = f"SELECT session, {', '.join(COLUMNS)}, hash FROM {{s}}.runs"  # noqa: S608
 
 
+_BEGIN = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
+
 @contextmanager
 def snapshot(connection: Connection) -> Iterator[None]:
     """A block whose statements all see what there was as it began."""
-    connection.execute(b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    connection.execute(_BEGIN)
     try:
         yield
     finally:
         if not connection.closed:
             connection.execute(b"COMMIT")
+
+
+def newest(
+    connection: Connection, schema: str, name: str, session: str
+) -> tuple[Loaded | None, bool]:
+    """A session's latest snapshot, in one round trip, and whether all was well."""
+    try:
+        return log.load(_Latest(connection, schema, name, log.key_of(session)), session, None)
+    except (StoreDamagedError, *DAMAGED):
+        return None, False
+
+
+class _Latest(PostgresLog):
+    """What leads to one session's latest snapshot, all asked for at once, as of one moment."""
+
+    def __init__(self, connection: Connection, schema: str, name: str, key: int) -> None:
+        super().__init__(connection, schema, name)
+        with connection.pipeline():
+            connection.execute(_BEGIN)
+            entry = self._ask(_ENTRY, Int8(key))
+            rows = self._ask(f"{_ROWS}{_ORDER}", Int8(key))
+            heads = self._ask(_HEADS, Int8(key), Int8(log.LAST))
+            connection.execute(b"COMMIT")
+        self._entry: tuple[Any, Any, Any] | None = entry.fetchone()
+        self._rows: list[Stored] = rows.fetchall()
+        self._head: tuple[int, bytes, bytes] = heads.fetchone() or (0, b"", b"")
+        self._revision = max(self._head[0], self._rows[-1][0] if self._rows else 0)
+
+    def _ask(self, statement: str, *values: Any) -> Any:
+        cursor = self.connection.cursor(binary=True)
+        return cursor.execute(said(statement, self._schema), values, prepare=True)
+
+    def entry(self, key: int) -> tuple[Any, Any, Any] | None:
+        return self._entry
+
+    def revisions(self, key: int, upto: int) -> Iterator[int]:
+        if self._revision:
+            yield self._revision
+
+    def rows(self, key: int, upto: int) -> Iterator[Stored]:
+        yield from self._rows
+
+    def head(self, key: int, revision: int) -> tuple[bytes, bytes] | None:
+        return self._head[1:] if self._head[0] == revision else None

@@ -103,6 +103,11 @@ class Pool:
         with self._turn:
             _let_go(self._idle, os.getpid())
 
+    @property
+    def connected(self) -> bool:
+        """Whether a connection waits to be used."""
+        return bool(self._idle)
+
     def close(self) -> None:
         """Close all that is idle, and what is lent once it comes back."""
         with self._turn:

@@ -78,6 +78,40 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         # Of PostgreSQL's own, English leaves stopwords out, which are chosen in the query here.
         "CREATE TEXT SEARCH DICTIONARY {s}.stem (TEMPLATE = snowball, Language = porter)",
     ),
+    (  # 2: what is put away of a session, and what is known of it besides its log
+        "ALTER TABLE {s}.sessions"
+        " ADD COLUMN used_at double precision,"  # when it was last: seconds since the epoch
+        " ADD COLUMN archived_at double precision,"  # NULL: its rows are in the log
+        " ADD COLUMN cold text,"  # where copies of its chunks may be
+        " ADD COLUMN tags text NOT NULL DEFAULT '[]',"  # a JSON list of texts
+        " ADD COLUMN pinned smallint NOT NULL DEFAULT 0,"
+        " ADD COLUMN reviewed_at bigint",  # nanoseconds since the epoch
+        # Nobody knows when: they are idle from now on.
+        "UPDATE {s}.sessions SET used_at = extract(epoch FROM clock_timestamp())",
+        """CREATE TABLE {s}.chunks (
+            session bigint NOT NULL,
+            number integer NOT NULL,
+            rows integer NOT NULL,
+            raw_bytes bigint NOT NULL,
+            packed_bytes bigint NOT NULL,
+            payload bytea,
+            hash bytea NOT NULL,
+            PRIMARY KEY (session, number)
+        )""",  # payload NULL: it is where `cold` says
+        "ALTER TABLE {s}.chunks ALTER COLUMN payload SET STORAGE EXTERNAL",  # it is compressed
+        # Samples of what a column holds would stay in the server's statistics after it is deleted.
+        *(
+            f"ALTER TABLE {{s}}.{table} ALTER COLUMN {column} SET STATISTICS 0"
+            for table, columns in (
+                ("sessions", ("id", "tags")),
+                ("log", ("payload", "hash")),
+                ("chunks", ("payload", "hash")),
+                ("runs", ("agent", "error", "actions")),
+                ("passages", ("item", "said")),
+            )
+            for column in columns
+        ),
+    ),
 )
 """Never changed, only added to: a store of every older version must still open."""
 

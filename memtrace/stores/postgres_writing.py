@@ -15,17 +15,15 @@ from typing import Any, NamedTuple
 
 from psycopg.types.numeric import Int8
 
+from .asleep import AsleepError
 from .base import Write, Written
-from .log import chain_of, id_of, key_of, latest, mark_of, stale
+from .keeping import columns_of
+from .log import chain_of, goes_back, id_of, key_of, latest, mark_of, stale
 from .postgres_log import PostgresLog
 from .postgres_pool import Connection
 from .postgres_schema import said
-from .reading import GOTO
-from .rows import START, Row, encode
+from .rows import START
 from .runs import COLUMNS, run_hash, run_values
-
-_GOES_BACK = encode(Row(GOTO))[0][:6]
-"""What a row begins with that goes back: the number of its fields, and its name."""
 
 
 class Entry(NamedTuple):
@@ -55,7 +53,7 @@ class Entry(NamedTuple):
     @property
     def goes_back(self) -> bool:
         """Whether it rests on another revision than the latest."""
-        return bool(self.written.rows) and self.written.rows[0].startswith(_GOES_BACK)
+        return goes_back(self.written)
 
 
 def entry_of(at: int, write: Write) -> Entry:
@@ -74,15 +72,19 @@ def send(connection: Connection, schema: str, entries: Sequence[Entry]) -> list[
     entries = [entry for entry in entries if entry.rows or entry.written.runs]
     if not entries:
         return []
-    if len(entries) == 1 and not entries[0].written.runs:
+    if len(entries) == 1 and not entries[0].written.runs and entries[0].written.tags is None:
         return [] if _claim(connection, schema, entries[0]).fetchone()[0] else entries
     claims = []
+    logged = []
     with connection.pipeline(), connection.transaction():
         for entry in entries:
             if entry.rows:
                 claims.append((entry, _claim(connection, schema, entry)))
-            _log_runs(connection, schema, entry)
-    return [entry for entry, claim in claims if not claim.fetchone()[0]]
+            _tag(connection, schema, entry)
+            logged.append((entry, _log_runs(connection, schema, entry)))
+    left = [entry for entry, claim in claims if not claim.fetchone()[0]]
+    # Rows for the run log alone: they are there already, or the session is not there any more.
+    return left + [e for e, done in logged if done and not e.rows and not done.rowcount]
 
 
 def _claim(connection: Connection, schema: str, entry: Entry) -> Any:
@@ -109,6 +111,9 @@ def _claim(connection: Connection, schema: str, entry: Entry) -> Any:
     )
 
 
+USED_AT = "extract(epoch FROM clock_timestamp())::float8"
+"""By the server's clock: the machines' own may differ."""
+
 _PUT = """
     , put AS (
         INSERT INTO {s}.log (session, revision, place, payload, hash)
@@ -121,8 +126,10 @@ _PUT = """
 
 _CLAIM = f"""
     WITH claimed AS (
-        UPDATE {{s}}.sessions SET revision = %(revision)b, hash = %(hash)b, root = %(root)b
+        UPDATE {{s}}.sessions
+        SET revision = %(revision)b, hash = %(hash)b, root = %(root)b, used_at = {USED_AT}
         WHERE key = %(key)b AND revision = %(known)b AND id = %(id)b AND hash = %(known_hash)b
+        AND archived_at IS NULL
         AND (root = %(rests_on)b OR %(goes_back)b)
         AND (SELECT max(revision) FROM {{s}}.log WHERE session = %(key)b) = %(known)b
         RETURNING key
@@ -132,8 +139,8 @@ _CLAIM = f"""
 
 _BEGIN = f"""
     WITH claimed AS (
-        INSERT INTO {{s}}.sessions (key, id, revision, hash, root)
-        SELECT %(key)b, %(id)b, %(revision)b, %(hash)b, %(root)b
+        INSERT INTO {{s}}.sessions (key, id, revision, hash, root, used_at)
+        SELECT %(key)b, %(id)b, %(revision)b, %(hash)b, %(root)b, {USED_AT}
         WHERE NOT EXISTS (SELECT FROM {{s}}.log WHERE session = %(key)b)
         ON CONFLICT (key) DO NOTHING
         RETURNING key
@@ -156,8 +163,13 @@ def look(connection: Connection, schema: str, entry: Entry, unsure: set[bytes]) 
     """
     session, key, known = entry.session, entry.key, entry.written.revision
     log = PostgresLog(connection, schema)
+    if not entry.rows:
+        refuse_deleted(connection, schema, session, known)
+        return
     with connection.transaction():
         _hold(connection, schema, session)
+        if connection.execute(said(_ASLEEP, schema), (Int8(key),)).fetchone():
+            raise AsleepError(session)
         found, _ = latest(log, session, key)
         if found == known + 1:
             head = log.row(key, found, 0)
@@ -178,14 +190,44 @@ def look(connection: Connection, schema: str, entry: Entry, unsure: set[bytes]) 
         connection.execute(
             said(_INSERT, schema), (Int8(key), Int8(known + 1), list(payloads), list(hashes))
         )
+        _tag(connection, schema, entry)
         _log_runs(connection, schema, entry)
 
+
+_ASLEEP = "SELECT 1 FROM {s}.sessions WHERE key = %s AND archived_at IS NOT NULL"
 
 _INSERT = """
     INSERT INTO {s}.log (session, revision, place, payload, hash)
     SELECT %b, %b, r.place - 1, r.payload, r.hash
     FROM unnest(%b::bytea[], %b::bytea[]) WITH ORDINALITY AS r (payload, hash, place)
 """
+
+
+def _tag(connection: Connection, schema: str, entry: Entry) -> None:
+    """Note a session's tags, where the snapshot that they came with was taken."""
+    if entry.written.tags is None:
+        return
+    told, values = columns_of({"tags": entry.written.tags}, "%s")
+    connection.execute(
+        said(f"UPDATE {{s}}.sessions SET {told} WHERE key = %s AND root = %s", schema),  # noqa: S608
+        (*values, Int8(entry.key), entry.root),
+    )
+
+
+def refuse_deleted(connection: Connection, schema: str, session: str, known: int) -> None:
+    """Take nothing of a writer that knows a session which is not there any more.
+
+    Within a transaction it stays there until that ends.
+
+    Raises:
+        StaleSessionError: It was deleted.
+    """
+    key = key_of(session)
+    there = said(f"SELECT 1 {_THERE}", schema)
+    if known and not connection.execute(there, (Int8(key),)).fetchall():
+        found, _ = latest(PostgresLog(connection, schema), session, key)
+        if not found:
+            raise stale(session, 0, known)
 
 
 def _hold(connection: Connection, schema: str, session: str) -> None:
@@ -208,7 +250,8 @@ def _enter(connection: Connection, schema: str, session: str, revision: int, roo
     """Have the list of sessions say what the log holds."""
     connection.execute(
         said(
-            "UPDATE {s}.sessions SET id = %s, revision = %s, hash = %s, root = %s WHERE key = %s",
+            "UPDATE {s}.sessions SET id = %s, revision = %s, hash = %s, root = %s,"  # noqa: S608
+            f" used_at = {USED_AT} WHERE key = %s",
             schema,
         ),
         (
@@ -244,25 +287,38 @@ def copy(connection: Connection, schema: str, session: str, to: str, upto: int) 
             ),
             (new, key, Int8(upto)),
         )
+        connection.execute(
+            said(
+                "UPDATE {s}.sessions AS made SET tags = of.tags FROM {s}.sessions AS of"
+                " WHERE made.key = %s AND of.key = %s",
+                schema,
+            ),
+            (new, key),
+        )
 
 
 # --- the run log ----------------------------------------------------------------------------------
 
 
-def _log_runs(connection: Connection, schema: str, entry: Entry) -> None:
-    """Put rows into the run log, where the snapshot that they came with was taken."""
+def _log_runs(connection: Connection, schema: str, entry: Entry) -> Any:
+    """Put rows into the run log, where the snapshot that they came with was taken.
+
+    Those that come with none are put in where their session is there, or was never stored.
+    """
     if not entry.written.runs:
-        return
+        return None
     rows = [_plain(run_values(run)) for run in entry.written.runs]
     hashes = [run_hash(entry.key, row) for row in rows]
     known = entry.written.revision
-    connection.execute(
+    return connection.execute(
         said(_RUNS, schema),
         (
             Int8(entry.key),
             *map(list, zip(*rows, strict=True)),
             hashes,
+            not entry.rows and not known,
             not entry.rows,
+            Int8(entry.key),
             Int8(entry.key),
             Int8(known + 1),
             entry.root,
@@ -284,12 +340,15 @@ _TYPES = {
     "duration_s": "float8",
 }
 
+_THERE = "FROM {s}.sessions WHERE key = %s AND revision > 0 FOR KEY SHARE"
+"""A deletion waits for who has seen it so, and who asks during one waits for its end."""
+
 _RUNS = f"""
     INSERT INTO {{s}}.runs (session, {", ".join(COLUMNS)}, hash)
     SELECT %s, r.* FROM unnest(
         {", ".join(f"%s::{_TYPES.get(column, 'bigint')}[]" for column in COLUMNS)}, %s::bytea[]
     ) AS r
-    WHERE %s OR EXISTS (
+    WHERE %s OR (%s AND EXISTS (SELECT 1 {_THERE})) OR EXISTS (
         SELECT FROM {{s}}.sessions WHERE key = %s AND revision = %s AND root = %s
     )
     ON CONFLICT DO NOTHING

@@ -65,6 +65,26 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )""",
         "CREATE INDEX passages_of ON passages (recall, item)",
     ),
+    (  # 4: what is put away of a session, and what is known of it besides its log
+        "ALTER TABLE sessions ADD COLUMN used_at REAL",  # when it was last: seconds since the epoch
+        "ALTER TABLE sessions ADD COLUMN archived_at REAL",  # NULL: its rows are in the log
+        "ALTER TABLE sessions ADD COLUMN cold TEXT",  # where copies of its chunks may be
+        "ALTER TABLE sessions ADD COLUMN tags TEXT NOT NULL DEFAULT '[]'",  # a JSON list of texts
+        "ALTER TABLE sessions ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE sessions ADD COLUMN reviewed_at INTEGER",  # nanoseconds since the epoch
+        # Nobody knows when: they are idle from now on.
+        "UPDATE sessions SET used_at = (julianday('now') - 2440587.5) * 86400.0",
+        """CREATE TABLE chunks (
+            session INTEGER NOT NULL,
+            number INTEGER NOT NULL,
+            rows INTEGER NOT NULL,
+            raw_bytes INTEGER NOT NULL,
+            packed_bytes INTEGER NOT NULL,
+            payload BLOB,
+            hash BLOB NOT NULL,
+            PRIMARY KEY (session, number)
+        )""",  # payload NULL: it is where `cold` says
+    ),
 )
 """Never changed, only added to: a store of every older version must still open."""
 

@@ -30,10 +30,10 @@ class Index:
     """Puts jobs of indexing in line with what else is written; each is a transaction.
 
     Args:
-        put: Changes the index of a session, named by its key, in a transaction.
+        put: Changes the index of a session, named by its id and key, in a transaction.
     """
 
-    def __init__(self, put: Callable[[int, Indexing], None]) -> None:
+    def __init__(self, put: Callable[[str, int, Indexing], None]) -> None:
         self._put = put
 
     def commit(self, writes: Sequence[Any]) -> list[BaseException | None]:
@@ -41,7 +41,7 @@ class Index:
         errors: list[BaseException | None] = []
         for job in writes:
             try:
-                self._put(job.key, job.change)
+                self._put(job.session, job.key, job.change)
                 errors.append(None)
             except Exception as error:
                 errors.append(error)

@@ -12,23 +12,29 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ..errors import StaleSessionError, StoreDamagedError, StoreError, StoreVersionError
 from ..values import LoggedRun
 from . import log, writer
 from . import search as searching
+from .archives import Archives
+from .asleep import AsleepError, Whole
 from .base import Found, Indexing, Loaded, Ticket, Verification, Write
 from .log import key_of
 from .reading import Places
 from .rows import Head, Row
 from .runs import COLUMNS, run_from
 from .schema import APPLICATION_ID, MIGRATIONS, VERSION
-from .statements import SQLiteLog, claim, put
+from .sqlite_archive import SQLiteDesk, SQLiteShelf
+from .statements import SQLiteLog, claim, put, refuse_deleted
+
+if TYPE_CHECKING:
+    from .deleting import SQLiteUpkeep
 
 MEMORY = ":memory:"
 
@@ -152,6 +158,10 @@ class SQLiteStore:
                 with self._reading() as connection, _transaction(connection):
                     self._put(connection, writes, errors, roots)
                 break
+            except _Sleeps as sleeps:
+                error = self._woken(sleeps.session)
+                if error is not None:
+                    errors[sleeps.index] = error
             except _Unfit as unfit:  # what was written of it goes, the others are written anew
                 errors[unfit.index] = StoreError(
                     f"session {writes[unfit.index].session!r} cannot be written to {self.name}: "
@@ -162,6 +172,15 @@ class SQLiteStore:
         for index, root in roots.items():
             writes[index].done(root)
         return [errors.get(index) for index in range(len(writes))]
+
+    def _woken(self, session: str) -> Exception | None:
+        """Wake a session that is about to be written; why that failed. Not in a transaction: what
+        it holds may have to be fetched from far away."""
+        try:
+            self.archives.wake(session)
+        except Exception as error:
+            return error
+        return None
 
     def _refuse_damaged(self) -> None:
         if self._damaged:
@@ -185,6 +204,8 @@ class SQLiteStore:
                 roots[index] = put(connection, write.session, write.prepare())
             except (StaleSessionError, StoreError) as error:
                 errors[index] = error
+            except AsleepError as error:
+                raise _Sleeps(index, write.session) from error
             except sqlite3.DatabaseError as error:
                 if isinstance(error, (sqlite3.IntegrityError, sqlite3.DataError)):
                     raise _Unfit(index, error) from error
@@ -205,26 +226,30 @@ class SQLiteStore:
 
     def load(self, session: str, upto: int | None = None) -> Loaded | None:
         """A session's newest whole snapshot, or that of a revision; None: there is none."""
-        with self._reading() as connection:
-            loaded, well = log.load(SQLiteLog(connection, self.name), session, upto)
+        with self._transaction(False) as connection:
+            whole = self._whole(connection)
+            loaded, well = log.load(whole, session, upto)
             if not well:
                 self._suspect(connection)
-        return loaded
+        return loaded and loaded._replace(asleep=whole.used)
+
+    def _whole(self, connection: sqlite3.Connection) -> Whole:
+        return Whole(SQLiteLog(connection, self.name), SQLiteDesk(connection))
 
     def heads(self, session: str, last: int) -> list[tuple[int, Head]]:
         """The last snapshots that can be read, oldest first, with their revisions."""
-        with self._reading() as connection:
-            return log.heads(SQLiteLog(connection), session, last)
+        with self._transaction(False) as connection:
+            return log.heads(self._whole(connection), session, last)
 
     def row(self, session: str, revision: int, place: int) -> Row:
         """One row, compared with its hash."""
-        with self._reading() as connection:
-            return log.row(SQLiteLog(connection), session, revision, place)
+        with self._transaction(False) as connection:
+            return log.row(self._whole(connection), session, revision, place)
 
     def places(self, session: str) -> Places:
         """Revision and place of the row by which each item of a session came, by its id."""
-        with self._reading() as connection:
-            return log.places(SQLiteLog(connection), session)
+        with self._transaction(False) as connection:
+            return log.places(self._whole(connection), session)
 
     def runs(self, session: str) -> list[LoggedRun]:
         """The run log of a session, oldest first."""
@@ -249,12 +274,13 @@ class SQLiteStore:
     def sessions(self) -> list[str]:
         """Ids of the sessions it holds; a warning tells of those whose ids are damaged."""
         with self._reading() as connection:
-            return log.sessions(SQLiteLog(connection, self.name))
+            return log.sessions(self._whole(connection))
 
     def copy(self, session: str, to: str, upto: int) -> None:
         """A new session that holds what another held at a revision, its originals too."""
         key, new = key_of(session), key_of(to)
         self._refuse_damaged()
+        self.archives.wake(session)
         with self._reading() as connection, _transaction(connection):
             claim(connection, to, new, 0, upto)
             connection.execute(
@@ -263,6 +289,28 @@ class SQLiteStore:
                 " WHERE session = ? AND revision <= ? ORDER BY revision, place",
                 (new, key, upto),
             )
+            connection.execute(
+                "UPDATE sessions SET tags = (SELECT tags FROM sessions WHERE key = ?)"
+                " WHERE key = ? AND EXISTS (SELECT 1 FROM sessions WHERE key = ?)",
+                (key, new, key),
+            )
+
+    # --- putting away -------------------------------------------------------------------------
+
+    @property
+    def archives(self) -> Archives:
+        """What was put away of it."""
+        return Archives(SQLiteShelf(self.name, self._connection is not None, self._transaction))
+
+    @contextmanager
+    def _transaction(self, writes: bool) -> Iterator[sqlite3.Connection]:
+        if writes:
+            self._refuse_damaged()
+        with (
+            self._reading() as connection,
+            _transaction(connection, "IMMEDIATE" if writes else "DEFERRED"),
+        ):
+            yield connection
 
     # --- searching ----------------------------------------------------------------------------
 
@@ -271,9 +319,10 @@ class SQLiteStore:
         job = searching.Job(session, key_of(session), change)
         return searching.submit(searching.Index(self._index), job, threaded=self.durable)
 
-    def _index(self, key: int, change: Indexing) -> None:
+    def _index(self, session: str, key: int, change: Indexing) -> None:
         self._refuse_damaged()
         with self._reading() as connection, _transaction(connection):
+            refuse_deleted(connection, session, key, change.known)
             searching.put(connection, key, change)
 
     def indexed(self, session: str) -> tuple[bytes, dict[str, float]]:
@@ -286,9 +335,21 @@ class SQLiteStore:
         with self._reading() as connection:
             return searching.search(connection, key_of(session), mark, words, limit)
 
+    @property
+    def upkeep(self) -> SQLiteUpkeep:
+        """What can be done about what it keeps: telling of it, letting it go."""
+        from .deleting import SQLiteUpkeep
+
+        return SQLiteUpkeep(self)
+
     def check(self) -> Verification:
         """What it holds, and what of it is damaged."""
-        from .checking import check
+        from .checking import check, check_one, with_cold
+
+        def look(session: str, fetched: Mapping[int, bytes]) -> Verification:
+            with self._reading() as connection:
+                whole = Whole(SQLiteLog(connection, self.name), SQLiteDesk(connection), fetched)
+                return check_one(whole, key_of(session), session)
 
         with self._reading() as connection:
             rows = connection.execute(
@@ -296,7 +357,8 @@ class SQLiteStore:
             )
             runs = ((key, row) for key, *row in rows)
             pages = _integrity(connection)
-            return check(SQLiteLog(connection), runs, pages, sqlite3.DatabaseError)
+            found, cold = check(self._whole(connection), runs, pages, sqlite3.DatabaseError)
+        return with_cold(found, cold, self.archives, look)
 
 
 def _integrity(connection: sqlite3.Connection) -> list[str]:
@@ -306,6 +368,15 @@ def _integrity(connection: sqlite3.Connection) -> list[str]:
     except sqlite3.DatabaseError as error:
         return [str(error)]
     return [] if found == ["ok"] else found
+
+
+class _Sleeps(Exception):
+    """A write is for a session that sleeps."""
+
+    def __init__(self, index: int, session: str) -> None:
+        super().__init__(index)
+        self.index = index
+        self.session = session
 
 
 class _Unfit(Exception):

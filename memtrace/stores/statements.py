@@ -5,11 +5,15 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from time import time
 from typing import Any
 
+from .asleep import AsleepError
 from .base import Written
-from .log import chain_of, id_of, key_of, latest, mark_of, stale
+from .keeping import columns_of
+from .log import chain_of, goes_back, id_of, key_of, latest, mark_of, stale
 from .reading import Stored
+from .rows import START
 from .runs import COLUMNS, run_hash, run_values
 
 
@@ -140,47 +144,95 @@ def _damaged_pages() -> Iterator[None]:
 
 
 def claim(
-    connection: sqlite3.Connection, session: str, key: int, known: int, revision: int
+    connection: sqlite3.Connection,
+    session: str,
+    key: int,
+    known: int,
+    revision: int,
+    root: bytes | None = None,
 ) -> None:
     """Take the next revision of a session, if what its writer knows is the latest.
+
+    Args:
+        connection: Of the database.
+        session: Its id.
+        key: Its key.
+        known: The revision that its writer knows.
+        revision: The new one.
+        root: The hash that the writer takes for the log's last: one that was deleted and begun
+            anew may have come to the same revision. None: what is written rests on another.
 
     Raises:
         StaleSessionError: It is not.
     """
     name, mark = id_of(session), mark_of(session, revision)
     # One statement where all is as it should be; if not, a closer look tells why.
-    if connection.execute(
-        _CLAIM, (revision, mark, key, known, name, mark_of(session, known), key, known)
-    ).rowcount:
+    values = revision, mark, time(), key, known, name, mark_of(session, known), key, known
+    if connection.execute(_CLAIM, (*values, root, key, root)).rowcount:
         return
-    found, _ = latest(SQLiteLog(connection), session, key)
-    if found != known:
+    if connection.execute(_ASLEEP, (key,)).fetchone():
+        raise AsleepError(session)
+    log = SQLiteLog(connection)
+    found, _ = latest(log, session, key)
+    if found != known or (root is not None and (log.before(key, known + 1, 0) or START) != root):
         raise stale(session, found, known)
     connection.execute(
-        "INSERT OR REPLACE INTO sessions (key, id, revision, hash) VALUES (?, ?, ?, ?)",
-        (key, name, revision, mark),
+        "INSERT INTO sessions (key, id, revision, hash, used_at) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT (key) DO UPDATE SET"
+        " id = excluded.id, revision = excluded.revision, hash = excluded.hash,"
+        " used_at = excluded.used_at",
+        (key, name, revision, mark, time()),
     )
 
 
+_ASLEEP = "SELECT 1 FROM sessions WHERE key = ? AND archived_at IS NOT NULL"
+
 _CLAIM = """
-    UPDATE sessions SET revision = ?, hash = ?
+    UPDATE sessions SET revision = ?, hash = ?, used_at = ?
     WHERE key = ? AND revision = ? AND id = ? AND hash = ?
     AND (SELECT max(revision) FROM log WHERE session = ?) = ?
+    AND (? IS NULL OR (
+        SELECT hash FROM log WHERE session = ? AND place > 0
+        ORDER BY revision DESC, place DESC LIMIT 1
+    ) = ?)
 """
+
+
+def refuse_deleted(connection: sqlite3.Connection, session: str, key: int, known: int) -> None:
+    """Take nothing of a writer that knows a session which is not there any more.
+
+    Raises:
+        StaleSessionError: It was deleted.
+    """
+    if (
+        known
+        and not connection.execute(
+            "SELECT 1 FROM sessions WHERE key = ? AND revision > 0", (key,)
+        ).fetchone()
+    ):
+        found, _ = latest(SQLiteLog(connection), session, key)
+        if not found:
+            raise stale(session, 0, known)
 
 
 def put(connection: sqlite3.Connection, session: str, written: Written) -> bytes:
     """Write one write's rows; gives the root."""
     key = key_of(session)
     root = written.root
+    if written.head is None:
+        refuse_deleted(connection, session, key, written.revision)
     if written.head is not None:
         revision = written.revision + 1
         rows, root = chain_of(written)
-        claim(connection, session, key, written.revision, revision)
+        rests_on = None if goes_back(written) else written.root
+        claim(connection, session, key, written.revision, revision, rests_on)
         connection.executemany(
             "INSERT INTO log (session, revision, place, payload, hash) VALUES (?, ?, ?, ?, ?)",
             [(key, revision, at, *rows[at]) for at in (*range(1, len(rows)), 0)],
         )
+    if written.tags is not None:
+        told, values = columns_of({"tags": written.tags}, "?")
+        connection.execute(f"UPDATE sessions SET {told} WHERE key = ?", (*values, key))  # noqa: S608
     if written.runs:
         marks = ", ".join("?" * (len(COLUMNS) + 2))
         connection.executemany(

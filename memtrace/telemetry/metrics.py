@@ -30,7 +30,7 @@ from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, set_span_in
 from .. import config
 from .._version import __version__
 from ..values import LAYER_NAMES, TokenBudget
-from . import names
+from . import names, reviews
 from .ledger import Attributes, Ledger, RunPoint
 
 MAX_BUFFERED = 16_384
@@ -143,64 +143,70 @@ def _context(span: SpanContext | None) -> Context:
 # --- what each instrument reads -----------------------------------------------------------------
 
 
+_Read = Callable[[Ledger], Iterable[Observation]]
+
+
+def _by_layer(amounts: Iterable[int]) -> Iterable[Observation]:
+    return [
+        Observation(n, {names.LAYER_NAME: name})
+        for name, n in zip(LAYER_NAMES, amounts, strict=True)
+    ]
+
+
 def _read_added(ledger: Ledger) -> Iterable[Observation]:
-    sums = ledger.sums()
-    return [Observation(sums[i], {names.LAYER_NAME: name}) for i, name in enumerate(LAYER_NAMES)]
+    return _by_layer(ledger.live.read().added)
 
 
 def _read_requests(ledger: Ledger) -> Iterable[Observation]:
-    hits, misses = ledger.sums()[-2:]
+    sums = ledger.live.read()
     return [
-        Observation(hits, {names.CACHE_RESULT: "hit"}),
-        Observation(misses, {names.CACHE_RESULT: "miss"}),
+        Observation(sums.hits, {names.CACHE_RESULT: "hit"}),
+        Observation(sums.misses, {names.CACHE_RESULT: "miss"}),
     ]
 
 
 def _read_usage(ledger: Ledger) -> Iterable[Observation]:
-    used = [0] * len(LAYER_NAMES)
-    for totals in ledger.living():
-        for index, tally in enumerate(totals.tallies):
-            used[index] += tally.tokens
-    return [
-        Observation(n, {names.LAYER_NAME: name}) for n, name in zip(used, LAYER_NAMES, strict=True)
-    ]
+    return _by_layer(ledger.live.read().tokens)
 
 
 def _read_limit(ledger: Ledger) -> Iterable[Observation]:
-    limit = [0] * len(LAYER_NAMES)
-    for totals in ledger.living():
-        for index, tokens in enumerate(totals.limits):
-            limit[index] += tokens
-    return [
-        Observation(n, {names.LAYER_NAME: name}) for n, name in zip(limit, LAYER_NAMES, strict=True)
-    ]
+    return _by_layer(ledger.live.read().limits)
 
 
 def _read_sessions(ledger: Ledger) -> Iterable[Observation]:
-    return [Observation(len(ledger.living()))]
+    return [Observation(ledger.live.read().sessions)]
 
 
-def _series(name: str) -> Callable[[Ledger], Iterable[Observation]]:
+def _read_due(_ledger: Ledger) -> Iterable[Observation]:
+    due = reviews.due()
+    return [] if due is None else [Observation(due)]
+
+
+def _series(name: str) -> _Read:
     def read(ledger: Ledger) -> Iterable[Observation]:
         return [Observation(value, dict(key)) for key, value in ledger.series(name)]
 
     return read
 
 
-_SUMS = (
+_SUMS: tuple[tuple[str, str, str, _Read], ...] = (
     (names.METRIC_ADDED, "{token}", "Tokens that entered a layer", _read_added),
     (names.METRIC_CACHE_REQUESTS, "{request}", "Lookups in sessions' caches", _read_requests),
 )
-_LEVELS = (
+_LEVELS: tuple[tuple[str, str, str, _Read], ...] = (
     (names.METRIC_USAGE, "{token}", "Tokens held by live sessions", _read_usage),
     (names.METRIC_LIMIT, "{token}", "Tokens allotted to live sessions", _read_limit),
     (names.METRIC_SESSIONS, "{session}", "Live sessions", _read_sessions),
+    (names.METRIC_REVIEW_DUE, "{session}", "Sessions past their retention review", _read_due),
+    (names.METRIC_NET, "{token}", "What passes are expected to save", _series(names.METRIC_NET)),
 )
 _COUNTERS = (
     (names.METRIC_COMPRESSION_INPUT, "{token}", "Tokens that compressions read"),
     (names.METRIC_COMPRESSION_OUTPUT, "{token}", "Tokens that compressions left"),
     (names.METRIC_CLEANUPS, "{cleanup}", "Cleanups"),
     (names.METRIC_CLEANUP_REMOVED, "{token}", "Tokens that cleanups removed"),
+    (names.METRIC_JUDGEMENTS, "{judgement}", "Passes judged by what they cost and save"),
+    (names.METRIC_REREAD, "{token}", "Tokens that passes made providers read again"),
     (names.METRIC_ALERTS, "{alert}", "Thresholds crossed"),
     (names.METRIC_FAILURES, "{failure}", "memtrace's own failures, kept from the caller"),
 )

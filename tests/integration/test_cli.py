@@ -140,21 +140,21 @@ def test_demo_makes_everything_happen(demo_values: dict[str, Any]) -> None:
 
 def test_demo_is_kept_under_its_budget(demo_values: dict[str, Any]) -> None:
     """
-    At no call of a model is memory above its budget, or above where the loop would have acted.
+    At no call of a model is memory above its budget, or above where the loop acts in any case.
     """
     budget = demo_values["token_budget"]
     totals = [step["call_tokens"] for step in demo_values["steps"]]
 
-    assert budget / 2 < max(totals) <= Policy().cleanup_above * budget
+    assert budget / 2 < max(totals) <= Policy().budget_alert * budget
 
 
 def test_demo_is_real_work(demo_values: dict[str, Any]) -> None:
     """
-    Three agents use all four tools in some hundred steps, and ask the cache again with success.
+    Three agents use all four tools in some two hundred steps, and ask the cache again with success.
     """
     steps = demo_values["steps"]
 
-    assert 50 <= len(steps) <= 200
+    assert 50 <= len(steps) <= 400
     assert {step["agent"] for step in steps} == {"planner", "researcher", "writer"}
     assert {step["tool"] for step in steps} == {"list", "read", "search", "run"}
     assert 0 < demo_values["cache_hit_rate"] < 1
@@ -350,7 +350,7 @@ def test_replay_tells_what_went(tmp_path: Path) -> None:
     assert any(by for *_, by in rows)
     assert re.search(
         r" \d+ passes, \d+ tokens given back; 20 model calls sent [\d,]+ tokens, not [\d,]+: "
-        r"\d+% saved\.$",
+        r"\d+% saved\. The prompt cache was rewritten \d+ times: [\d,]+ tokens read again\.$",
         " ".join(done.output.split()),
     )
 
@@ -399,14 +399,14 @@ def test_replay_of_several_is_a_row_each(tmp_path: Path) -> None:
 
 def test_replay_names_what_it_cannot_read(tmp_path: Path) -> None:
     """
-    A bad file is one line on standard error and exit status 1; the good ones are still shown.
+    A bad file is one line on standard error and exit status 2; the good ones are still shown.
     """
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"session_id": "s"}\n{"role": "us', "utf-8")
     good = session_file(tmp_path / "good.jsonl")
     done = run("replay", str(bad), good, str(tmp_path / "missing.jsonl"))
 
-    assert done.returncode == 1
+    assert done.returncode == 2
     first, second = done.stderr.splitlines()
     assert first.startswith(f"memtrace: {bad}, line 2: not JSON")
     assert "missing.jsonl cannot be read: No such file" in second

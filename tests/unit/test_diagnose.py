@@ -78,7 +78,8 @@ def pinned_full() -> Session:
 
 def thrashing() -> Session:
     """Each run brings two passes' worth."""
-    session = Session(token_budget=BUDGET, policy=Policy(cleanup_target=0.8, compress_target=0.8))
+    policy = Policy(cleanup_target=0.8, compress_target=0.8, judge=False)
+    session = Session(token_budget=BUDGET, policy=policy)
 
     @managed_agent
     def busy(session: Session, number: int) -> None:
@@ -173,7 +174,7 @@ def rewritten() -> Session:
     """A policy so tight that each turn rewrites the conversation."""
     policy = Policy(
         compress_above=0.6, compress_target=0.59, cleanup_above=0.6, cleanup_target=0.59,
-        least_gain=0.0001,
+        least_gain=0.0001, judge=False,
     )  # fmt: skip
     session = Session(token_budget=BUDGET, policy=policy)
     session.history.append(said("user", 30, 1))
@@ -466,7 +467,7 @@ def test_a_thrashing_session_is_known_from_its_store(tmp_path: Path) -> None:
     The run log says how often room was made, in whichever process.
     """
     path = tmp_path / "memory.db"
-    policy = Policy(cleanup_target=0.8, compress_target=0.8)
+    policy = Policy(cleanup_target=0.8, compress_target=0.8, judge=False)
     with Session.open("s", store=path, token_budget=BUDGET, policy=policy) as session:
         session.history.append(said("user", 30, 1))
 

@@ -23,7 +23,11 @@ FRAMEWORKS = {
     "pydantic-ai",
     "strands",
 }
-EXTRAS = {"all", "cli", "dev", "fast", "instrument", "otlp", "postgres", "test", *FRAMEWORKS}
+EXTRAS = {
+    *("all", "cli", "dev", "fast", "instrument", "otlp", "parquet", "postgres", "report", "s3"),
+    "test",
+    *FRAMEWORKS,
+}
 
 
 def project_files(root: Path) -> list[Path]:

@@ -106,7 +106,7 @@ def test_a_long_message_is_found_by_a_passage() -> None:
     start, stop = item.span
     assert long[start:stop] == item.content
     assert item.tokens == measure_tokens(item.content) <= LARGEST * 1.2
-    assert session.original(item.derived_from[0]) == user(long)
+    assert session.original(item.id) == session.original(item.derived_from[0]) == user(long)
 
 
 def test_a_short_reply_is_found_by_its_question() -> None:

@@ -98,7 +98,7 @@ def test_windows_files_are_read(file: Path) -> None:
         (b"# Notes\n", "line 1: not JSON"),
         (b"\x1f\x8b\x08\x00binary", "line 1: not UTF-8"),
         ('{"session_id": "é"}'.encode("utf-16"), "line 1: not UTF-8"),
-        (b"[1, 2]\n", "line 1: a list, not an object"),
+        (b"[1, 2]\n", "line 1: a JSON array, not an object"),
         (b"{}\n", "line 1: an empty object, and no session_id"),
         (b'{"resourceSpans": []}', "line 1: an object with resourceSpans, and no session_id"),
         (b'{"role": "user", "content": "hi"}\n', "line 1: an object with role, content"),
