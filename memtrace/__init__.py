@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .layers import AgentState
     from .outlook import Forecast, TurnsLeft
     from .policy import Policy
+    from .prices import Price
     from .recalling import Passage
     from .record import Snapshot
     from .redaction import redact_secrets
@@ -97,6 +98,7 @@ __all__ = [
     "Passage",
     "Point",
     "Policy",
+    "Price",
     "Remedy",
     "RetentionPlan",
     "RetentionReport",
@@ -171,6 +173,7 @@ _LATE = {
     "Passage": "recalling",
     "Point": "values",
     "Policy": "policy",
+    "Price": "prices",
     "Remedy": "findings",
     "RetentionPlan": "retaining",
     "RetentionReport": "retaining",

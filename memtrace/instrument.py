@@ -182,27 +182,31 @@ def _coroutine(body: Any, spec: Spec, find: Find, begin: Begin) -> Callable[...,
     return call
 
 
-def _stepped(
-    drive: Callable[[Callable[[], Run], Any], Any], asynchronous: bool
-) -> Callable[[Spec, Find, Begin], Callable[..., Any]]:
-    def kind(spec: Spec, find: Find, begin: Begin) -> Callable[..., Any]:
-        def call(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-            inner = wrapped(*args, **kwargs)
-            if not config.current.enabled:
-                return inner
+def _generator(spec: Spec, find: Find, begin: Begin) -> Callable[..., Any]:
+    def call(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        inner = wrapped(*args, **kwargs)
+        if not config.current.enabled:
+            return inner
+        return steps.generator(lambda: begin(spec, find(instance, args, kwargs)), inner)
 
-            def start() -> Run:
-                return begin(spec, find(instance, args, kwargs), asynchronous=asynchronous)
-
-            return drive(start, inner)
-
-        return call
-
-    return kind
+    return call
 
 
-_generator = _stepped(steps.generator, False)
-_async_generator = _stepped(steps.async_generator, True)
+def _async_generator(spec: Spec, find: Find, begin: Begin) -> Callable[..., Any]:
+    def call(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        inner = wrapped(*args, **kwargs)
+        if not config.current.enabled:
+            return inner
+
+        async def start() -> Run:
+            memory = find(instance, args, kwargs)
+            if getattr(memory, "_away", None) is not None:
+                await steps.back(memory)
+            return begin(spec, memory, asynchronous=True)
+
+        return steps.async_generator(start, inner)
+
+    return call
 
 
 def _kind(target: Any) -> Callable[[Spec, Find, Begin], Callable[..., Any]]:
@@ -326,6 +330,8 @@ class checkpoint:  # noqa: N801 (used as a keyword would be)
                 run.end(error)
 
     async def __aenter__(self) -> checkpoint:
+        if "_away" in self._session.__dict__ and config.current.enabled:
+            await steps.back(self._session)
         run = self._begin(asynchronous=True)
         if run is not None:
             await steps.prepare(run)

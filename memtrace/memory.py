@@ -273,11 +273,11 @@ class Memory:
         if self._config is not config.current:
             self._admit()
         with self.lock:
+            tokens, total = self._measure()  # first: where it fails, no run is open
             run_id = next(self._run_ids)
             if not self._open_runs:
                 self.record.outer_runs += 1
             self._open_runs.add(run_id)
-            tokens, total = self._measure()
             lines = self.lines
             return run_id, tokens, total, tokens[0] > lines.working or total > lines.whole
 

@@ -19,8 +19,10 @@ from opentelemetry.context import attach, detach, get_current
 
 from .engine import Run, Spec
 from .errors import StaleSessionError, StoreError
+from .telemetry import spans
 
 Begin = Callable[[], Run]
+Later = Callable[[], Awaitable[Run]]
 D = TypeVar("D")
 
 _NOT_BEGUN: Any = object()
@@ -112,7 +114,10 @@ def coroutines(body: Any) -> Callable[..., Coroutine[Any, Any, Any]]:
 async def _coroutine(
     begin: Callable[..., Run], owned: Owned, spec: Spec, find: Callable[..., Any], call: Any
 ) -> Any:
-    run = begin(spec, find(*call), asynchronous=True)
+    memory = find(*call)
+    if getattr(memory, "_away", None) is not None:
+        await back(memory)
+    run = begin(spec, memory, asynchronous=True)
     if run.work_waits or run.pending:
         await prepare(run)
     (coro,) = owned
@@ -174,7 +179,7 @@ def _generator(
     return result
 
 
-def async_generator(begin: Begin, inner: AsyncGenerator[Any, Any]) -> AsyncGenerator[Any, Any]:
+def async_generator(begin: Later, inner: AsyncGenerator[Any, Any]) -> AsyncGenerator[Any, Any]:
     """An async generator that runs ``inner`` as a run; the run begins at its first step."""
     ref: list[weakref.ref[Any]] = []
     driven = _named(_async_generator(begin, inner, ref), inner)
@@ -183,9 +188,9 @@ def async_generator(begin: Begin, inner: AsyncGenerator[Any, Any]) -> AsyncGener
 
 
 async def _async_generator(
-    begin: Begin, inner: AsyncGenerator[Any, Any], ref: list[weakref.ref[Any]]
+    begin: Later, inner: AsyncGenerator[Any, Any], ref: list[weakref.ref[Any]]
 ) -> AsyncGenerator[Any, Any]:
-    run = begin()
+    run = await begin()
     if run.work_waits or run.pending:
         await prepare(run)
     step = _first_step(inner)
@@ -236,6 +241,14 @@ async def _close(run: Run, inner: AsyncGenerator[Any, Any], collected: bool) -> 
         run.abandon()
         return
     await finish(run)
+
+
+async def back(memory: Any) -> None:
+    """Bring a session back that was put away, off the event loop: its store is read."""
+    try:
+        await to_thread(memory.measure)
+    except Exception as error:  # the body is told, if it uses the session
+        spans.failure("archive", error)
 
 
 async def prepare(run: Run) -> None:

@@ -42,6 +42,7 @@ class Panel(NamedTuple):
         unit: Grafana's name of the unit.
         queries: Its lines.
         single: Show the last value as a number.
+        signed: Values may be below 0.
     """
 
     title: str
@@ -49,6 +50,7 @@ class Panel(NamedTuple):
     unit: str
     queries: tuple[Query, ...]
     single: bool = False
+    signed: bool = False
 
 
 def above(scope: str, bound: str) -> str:
@@ -110,6 +112,14 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "Should be 0. The agents go on; what memtrace should have done was not done.",
             "short",
             (Query(f"sum(increase(memtrace_failures_total{{{WHERE}}}[1h])) or vector(0)", "1 h"),),
+            single=True,
+        ),
+        Panel(
+            "Sessions past their review",
+            "Should be 0. Stored sessions that nobody said to keep; counted anew each hour.",
+            "short",
+            # Processes that share a store each count the same sessions.
+            (Query(f"sum(max by (job) (memtrace_retention_review_due{{{WHERE}}}))", "sessions"),),
             single=True,
         ),
     ),
@@ -248,6 +258,33 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             ),
         ),
     ),
+    "What passes are worth": (
+        Panel(
+            "Passes judged",
+            "Chosen: it pays. Forced: memory is too full to ask. Declined: nothing was changed.",
+            "short",
+            (
+                Query(
+                    f"sum by (memtrace_action_decision) "
+                    f"(increase(memtrace_judgements_total{{{WHERE}}}{RATE}))",
+                    "{{memtrace_action_decision}}",
+                ),
+            ),
+        ),
+        Panel(
+            "Tokens saved, net",
+            "What the passes of live processes are expected to save, less what is read again for "
+            "them. Falling below 0: passes are forced at a loss, so raise the budget.",
+            "short",
+            (
+                Query(
+                    f"sum by (memtrace_action_decision) (memtrace_action_net_tokens{{{WHERE}}})",
+                    "{{memtrace_action_decision}}",
+                ),
+            ),
+            signed=True,
+        ),
+    ),
     "Agents": (
         Panel(
             "Runs",
@@ -296,7 +333,9 @@ def panel(given: Panel, width: int) -> Any:
     """A panel, as Grafana has it."""
     made: Any = (stat if given.single else timeseries).Panel()
     made = made.title(given.title).description(given.text).unit(given.unit).datasource(SOURCE)
-    made = made.span(width).height(5 if given.single else 8).min(0)
+    made = made.span(width).height(5 if given.single else 8)
+    if not given.signed:
+        made = made.min(0)
     for letter, query in zip("ABC", given.queries, strict=False):
         target = prometheus.Dataquery().expr(query.expr).legend_format(query.legend)
         target = target.ref_id(letter)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from ..findings import Cause, Finding, Remedy, Severity
+from ..spantree import counted
 from ..values import LAYER_NAMES, Item
 from .case import Case, total
 from .figures import Figure, Watch, held
@@ -66,7 +67,7 @@ def causes_of(groups: Mapping[str, list[Item]]) -> tuple[Cause, ...]:
     """Groups of items as causes, the one with the most tokens first."""
     ranked = sorted(groups.items(), key=lambda named: -total(named[1]))
     return tuple(
-        Cause(name, total(items), f"{len(items)} {items[0].kind} items")
+        Cause(name, total(items), counted(len(items), f"{items[0].kind} item"))
         for name, items in ranked[:_TOLD]
         if items
     )
@@ -77,7 +78,7 @@ def by_component(case: Case) -> tuple[Cause, ...]:
     layers = case.profile.layers
     ranked = sorted(LAYER_NAMES, key=lambda name: -layers[name].tokens)
     return tuple(
-        Cause(name, layers[name].tokens, f"{layers[name].items} items")
+        Cause(name, layers[name].tokens, counted(layers[name].items, "item"))
         for name in ranked
         if layers[name].tokens
     )

@@ -14,6 +14,7 @@ from ..errors import ConfigurationError
 from ..memory import RUN
 from ..policy import Policy
 from ..replay import Recorded, RecordedMessage, read_session
+from ..reviving import list_snapshots, revive, stored_budget
 from ..session import Session
 from ..values import TokenBudget
 
@@ -65,8 +66,12 @@ def _stored(given: Any, session_id: str | None, budget: int | TokenBudget | None
         (session_id,) = known
     elif not store.heads(session_id, 1):
         raise ConfigurationError(f"{store.name} holds no session {session_id!r}")
-    session = Session.open(session_id, store=store, token_budget=budget)
+    if budget is None:
+        budget = stored_budget(store, session_id)
+    session = Session(session_id, store=store, token_budget=budget)
     session._dismiss()  # it may be open elsewhere, and is in the metrics there
+    revive(session, wakes=False)  # one that was put away stays so
+    list_snapshots(session)
     return session
 
 

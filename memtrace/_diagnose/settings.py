@@ -23,7 +23,7 @@ def raise_budget(session: Session, total: float, reason: str, expected: float | 
     budget = replace(session.budget, total=max(ceil(total), session.budget.total))
     return Remedy(
         "raise_budget",
-        f"raise the budget to {budget.total} tokens, if the model's window has room for them",
+        f"raise the budget to {budget.total:,} tokens, if the model's window has room for them",
         expected,
         lambda: _done(allot(session, budget, reason)),
     )
@@ -39,7 +39,7 @@ def lower_budget(session: Session, unseen_tokens: int, expected: float) -> Remed
 
     return Remedy(
         "reserve",
-        f"lower the budget by the {unseen_tokens} tokens that prompts carry beside memory: a "
+        f"lower the budget by the {unseen_tokens:,} tokens that prompts carry beside memory: a "
         "system prompt and tools that the session does not hold",
         expected if left > 0 else None,
         run if left > 0 else None,
@@ -51,10 +51,10 @@ def rebalance(session: Session, layer: str, name: str = "rebalance") -> Remedy:
     held = session.profile()
     new = session.budget.rebalance(held)
     gains = new.limit(layer) > session.budget.limit(layer)
-    reason = f"{layer} uses {held[layer]} of {session.budget.limit(layer)} tokens"
+    reason = f"{layer} uses {held[layer]:,} of {session.budget.limit(layer):,} tokens"
     return Remedy(
         name,
-        f"allot {layer} {new.limit(layer)} tokens instead of {session.budget.limit(layer)}",
+        f"allot {layer} {new.limit(layer):,} tokens instead of {session.budget.limit(layer):,}",
         held[layer] / max(1, new.limit(layer)),
         (lambda: _done(allot(session, new, reason))) if gains else None,
     )

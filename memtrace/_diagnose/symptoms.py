@@ -30,7 +30,7 @@ def high_working_memory(case: Case) -> Finding | None:
         case,
         "high_working_memory",
         "warning",
-        f"working memory holds {profile.working_memory} tokens, {measured:.0%} of its allocation",
+        f"working memory holds {profile.working_memory:,} tokens, {measured:.0%} of its allocation",
         measured,
         threshold,
         {
@@ -108,7 +108,7 @@ def budget_exhaustion(case: Case) -> Finding | None:
         case,
         "budget_exhaustion",
         "critical",
-        f"memory holds {profile.total_tokens} tokens, {measured:.0%} of its budget",
+        f"memory holds {profile.total_tokens:,} tokens, {measured:.0%} of its budget",
         measured,
         threshold,
         {"tokens": profile.total_tokens, "budget": case.budget, "irreducible": case.irreducible},
@@ -135,7 +135,7 @@ def unreachable_target(case: Case) -> Finding | None:
         after = (case.irreducible - total(chosen)) / (target * case.budget)
         can.append(settings.unpin(session, chosen, after))
     needed = case.irreducible / target * 1.1
-    reason = f"{case.irreducible} tokens cannot be made fewer"
+    reason = f"{case.irreducible:,} tokens cannot be made fewer"
     can.append(settings.raise_budget(session, needed, reason, 1 / 1.1))
     can.append(
         remedies.advice(
@@ -148,7 +148,7 @@ def unreachable_target(case: Case) -> Finding | None:
         case,
         "unreachable_target",
         severity,
-        f"{case.irreducible} tokens stay whatever is done; a cleanup is to stop at "
+        f"{case.irreducible:,} tokens stay whatever is done; a cleanup is to stop at "
         f"{int(policy.cleanup_target * case.budget)}",
         measured,
         1.0,
@@ -187,8 +187,8 @@ def heavy_start(case: Case) -> Finding | None:
         case,
         "heavy_start",
         "warning",
-        f"the session began with {total(carried)} tokens that it carries still, {measured:.0%} of "
-        "its budget: initialize with essentials only",
+        f"the session began with {total(carried):,} tokens that it carries still, {measured:.0%} "
+        "of its budget: initialize with essentials only",
         measured,
         threshold,
         {"tokens": total(carried), "items": len(carried)},
@@ -223,7 +223,7 @@ def duplicates(case: Case) -> Finding | None:
         case,
         "duplicates",
         severity,
-        f"{tokens} tokens are repeated contents, {measured:.0%} of what a model call carries",
+        f"{tokens:,} tokens are repeated contents, {measured:.0%} of what a model call carries",
         measured,
         DUPLICATES_ABOVE,
         {"tokens": tokens, "groups": len(groups)},

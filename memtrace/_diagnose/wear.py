@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from ..decide.cache_advice import CacheAdvice
 from ..findings import Cause, Finding, Remedy, Severity
+from ..outlook import TurnsLeft
 from . import figures, remedies, settings
 from .case import Case, total
 from .found import by_component, causes_of, finding
@@ -76,7 +77,7 @@ def _cache_remedies(case: Case, advice: CacheAdvice, missed: dict[str, int]) -> 
         text = (
             f"let values live {factor:g} times as long, {row.hit_rate:.0%} would be answered"
             if name == "longer_ttl"
-            else f"let it hold {limit} tokens, {row.hit_rate:.0%} would be answered"
+            else f"let it hold {limit:,} tokens, {row.hit_rate:.0%} would be answered"
         )
         args = (case.session, name, text, row.hit_rate, limit, factor)
         can.append(settings.set_cache(*args))
@@ -116,8 +117,8 @@ def thrashing(case: Case) -> Finding | None:
         case,
         "thrashing",
         "warning",
-        f"{measured:.1f} cleanups a run over the last {len(runs)} runs, which freed {freed} tokens "
-        "to have them filled again",
+        f"{measured:.1f} cleanups a run over the last {len(runs)} runs, which freed {freed:,} "
+        "tokens to have them filled again",
         measured,
         1.0,
         {"runs": len(runs), "cleanups": len(reports), "freed": freed, "tokens_a_run": a_run},
@@ -161,7 +162,7 @@ def estimate_off(case: Case) -> Finding | None:
         case,
         "estimate_off",
         severity,
-        f"{last.counted} tokens were counted of a prompt for which {last.billed} were billed",
+        f"{last.counted:,} tokens were counted of a prompt for which {last.billed:,} were billed",
         measured,
         OFF_ABOVE,
         {"counted": last.counted, "billed": last.billed, "factor": slope, "beside": unseen},
@@ -169,7 +170,10 @@ def estimate_off(case: Case) -> Finding | None:
             sorted(
                 (
                     Cause("another tokenizer", round(abs(slope - 1) * last.counted)),
-                    Cause("prompts carry more than memory", round(abs(unseen))),
+                    Cause(
+                        f"prompts carry {'more' if unseen >= 0 else 'less'} than memory",
+                        round(abs(unseen)),
+                    ),
                 ),
                 key=lambda cause: -cause.tokens,
             )
@@ -234,6 +238,17 @@ def broken_prompt_cache(case: Case) -> Finding | None:
     )
 
 
+def _left(ahead: TurnsLeft) -> str:
+    """In how many turns 80% is reached, in words; the bounds only where they say more."""
+    turns = round(ahead.turns)
+    if turns < 1:
+        return "the next turn may reach 80% of the budget"
+    count = "1 turn is" if turns == 1 else f"{turns:,} turns are"
+    low, high = f"{ahead.low:,.0f}", f"{ahead.high:,.0f}"
+    bounds = f" ({low} to {high})" if low != high else ""
+    return f"about {count} left before 80% of the budget{bounds}"
+
+
 def filling_up(case: Case) -> Finding | None:
     """The forecast says that passes begin within a few turns."""
     ahead = case.profile.forecast
@@ -244,8 +259,7 @@ def filling_up(case: Case) -> Finding | None:
         case,
         "filling_up",
         "info",
-        f"about {left.turns:.0f} turns are left before 80% of the budget ({left.low:.0f} to "
-        f"{left.high:.0f})",
+        _left(left),
         1 / left.turns,
         1 / SOON_TURNS,
         {

@@ -112,7 +112,7 @@ def _trace(
         attributes[names.ACTION_TOKENS_AFTER] = report.tokens_after
         attributes[names.ACTION_REASON] = report.reason
     attributes[names.CONVERSATION_ID] = memory.id
-    span = spans.start(span_name or f"memtrace.{report.action}", attributes, times_ns[0])
+    span = spans.start(span_name or names.SPAN_ACTIONS[report.action], attributes, times_ns[0])
     if error is not None and span.is_recording():
         spans.record_error(span, error)
     metrics.record(

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from ..session import Session
 from ..telemetry import spans
 from ..values import Item
+from ._bills import Bill, record
 from ._fitting import ATTEMPTS, crossed, pin, same
 
 
@@ -21,14 +22,13 @@ class Form:
 
     Args:
         messages: The parameter that holds the conversation: a list, or one user's text.
-        billed: Prompt tokens that a response, or an event of a stream, says were billed; None:
-            it does not say.
+        billed: What a response, or an event of a stream, says was billed.
         system: The parameter of a system prompt that stands beside the conversation; empty: none.
         elsewhere: Parameters that say that the server holds what came before.
     """
 
     messages: str
-    billed: Callable[[Any], int | None]
+    billed: Callable[[Any], Bill]
     system: str = ""
     elsewhere: tuple[str, ...] = ()
 
@@ -159,9 +159,11 @@ class Call:
         """Record what an answer or an event says was billed, once a call."""
         if self._counted and self._session is not None:
             with self._guarded():
-                if billed := self._form.billed(value):
-                    counted, self._counted = self._counted, 0
-                    self._session.record_usage(billed, counted_tokens=counted)
+                bill = self._form.billed(value)
+                # A deployment may be asked for by a name of its own: the answer's tells more.
+                bill = bill._replace(model=bill.model or self.kwargs.get("model"))
+                if record(self._session, bill, self._counted):
+                    self._counted = 0
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:

@@ -19,6 +19,7 @@ from ..messages.blocks import field as held
 from ..session import Session
 from ..telemetry import spans
 from ..values import Item
+from ._bills import Bill, record
 from ._fitting import pin, same
 
 _REWRITTEN = ("content", "tool_calls", "additional_kwargs")  # all that a shorter form differs in
@@ -94,9 +95,8 @@ class Invocation:
     def _bill(self, answers: list[Any]) -> None:
         try:
             for message in answers:
-                usage = getattr(message, "usage_metadata", None)
-                if usage and self.counted:
-                    self.session.record_usage(usage["input_tokens"], counted_tokens=self.counted)
+                if self.counted and held(message, "usage_metadata"):
+                    record(self.session, _billed(message), self.counted)
         except Exception as error:
             spans.failure("langchain", error)
 
@@ -119,6 +119,15 @@ class Invocation:
                 self.session.history.sync(final)
         except Exception as error:
             spans.failure("langchain", error)
+
+
+def _billed(message: Any) -> Bill:
+    usage, about = held(message, "usage_metadata"), held(message, "response_metadata")
+    details = held(usage, "input_token_details") or {}
+    # OpenAI's service tiers stand before the name.
+    cached = next((details[name] for name in details if name.endswith("cache_read")), None)
+    model = held(about, "model_name") or held(about, "model")
+    return Bill(held(usage, "input_tokens"), cached, model)
 
 
 _turns: WeakKeyDictionary[Session, threading.RLock] = WeakKeyDictionary()

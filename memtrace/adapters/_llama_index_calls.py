@@ -21,6 +21,7 @@ from ..session import Session
 from ..steps import prepare
 from ..telemetry import spans
 from ..values import Item
+from ._bills import Bill, read, record
 from ._fitting import afit, aside, fit, pin
 from ._talking import Talk, within
 
@@ -145,9 +146,8 @@ class Call:
     def heard(self, response: M) -> M:
         """Record what was billed. Gives the response."""
         try:
-            if self.counted and (billed := _billed(response)):
-                counted, self.counted = self.counted, 0
-                self.session.record_usage(billed, counted_tokens=counted)
+            if self.counted and record(self.session, _billed(response), self.counted):
+                self.counted = 0
         except Exception as error:
             spans.failure("llama-index", error)
         return response
@@ -248,16 +248,9 @@ def typed(item: Item) -> Any:
     return content if isinstance(content, ChatMessage) else ChatMessage.model_validate(content)
 
 
-def _billed(response: Any) -> int:
-    """Prompt tokens as the provider tells them, read from its cache or not; 0: it does not."""
+def _billed(response: Any) -> Bill:
+    """What the provider says of a call, in the answer of its own that the framework passes on."""
     raw = held(response, "raw")
     usage = held(raw, "usage") or held(raw, "usage_metadata")
-    told = (
-        held(usage, "prompt_tokens")
-        or held(usage, "prompt_token_count")
-        or held(held(response, "additional_kwargs"), "prompt_tokens")
-    )
-    if told:
-        return int(told)
-    cached = (held(usage, "cache_read_input_tokens"), held(usage, "cache_creation_input_tokens"))
-    return sum(int(tokens or 0) for tokens in (held(usage, "input_tokens"), *cached))
+    bill = read(usage, held(raw, "model") or held(raw, "model_version"))
+    return bill if bill.tokens else read(held(response, "additional_kwargs"), bill.model)

@@ -18,7 +18,9 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+from ..messages.blocks import field as held
 from ..session import Session
+from ._bills import Bill, read
 from ._calls import Form
 from ._clients import manage
 from ._versions import require
@@ -55,13 +57,11 @@ def managed(client: C, session: Session | None = None) -> C:
     return manage(client, "anthropic", session, _FORMS)
 
 
-def _billed(answer: Any) -> int | None:
+def _billed(answer: Any) -> Bill:
     # Of a stream the first event says it, within the message that it starts.
-    usage = getattr(getattr(answer, "message", answer), "usage", None)
-    read = (getattr(usage, name, None) or 0 for name in _INPUTS)
-    return sum(read) or None
+    holder = getattr(answer, "message", answer)
+    return read(held(holder, "usage"), held(holder, "model"))
 
 
-_INPUTS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 _MESSAGES = Form("messages", _billed, "system")
 _FORMS = {("messages",): _MESSAGES, ("beta", "messages"): _MESSAGES}

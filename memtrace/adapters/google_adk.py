@@ -40,6 +40,7 @@ from ..session import Session
 from ..steps import finish, prepare
 from ..telemetry import names, spans
 from ..values import Item
+from ._bills import read, record
 from ._fitting import afit, aside, open_run, pin
 from ._versions import require
 
@@ -65,11 +66,12 @@ def managed(session: Session | Find) -> MemtracePlugin:
 
 @dataclass
 class _Talk:
-    """A conversation, and the tokens of what was sent of it last."""
+    """A conversation, and what was sent of it last: its tokens, and to which model."""
 
     memory: Session
     agent: str
     sent_tokens: int | None = None
+    model: str | None = None
 
 
 @dataclass
@@ -251,7 +253,7 @@ class MemtracePlugin(BasePlugin):
             content if id(content) in ours else _framework(item)
             for content, item in zip(view.messages, view.items, strict=True)
         ]
-        talk.sent_tokens = view.tokens + pinned
+        talk.sent_tokens, talk.model = view.tokens + pinned, llm_request.model
         if talk.memory is not turn.session:
             said = [text for content in llm_request.contents for text in _said(content)]
             turn.session.agent(talk.agent).state = said
@@ -265,7 +267,8 @@ class MemtracePlugin(BasePlugin):
         ic = callback_context.get_invocation_context()
         talk = (await self._turn(ic)).talk(ic)
         if talk.sent_tokens is not None:
-            talk.memory.record_usage(usage.prompt_token_count, counted_tokens=talk.sent_tokens)
+            bill = read(usage, llm_response.model_version or talk.model)
+            record(talk.memory, bill, talk.sent_tokens)
 
 
 def _plain(value: Any) -> Any:

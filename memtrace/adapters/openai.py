@@ -18,7 +18,9 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+from ..messages.blocks import field as held
 from ..session import Session
+from ._bills import Bill, read
 from ._calls import Form
 from ._clients import manage
 from ._versions import require
@@ -56,19 +58,14 @@ def managed(client: C, session: Session | None = None) -> C:
     return manage(client, "openai", session, _FORMS)
 
 
-def _chat_billed(answer: Any) -> int | None:
-    return getattr(getattr(answer, "usage", None), "prompt_tokens", None)
+def _billed(answer: Any) -> Bill:
+    # Of a stream of Responses the last event says it, within the response that it ends.
+    holder = getattr(answer, "response", answer)
+    return read(held(holder, "usage"), held(holder, "model"))
 
 
-def _response_billed(answer: Any) -> int | None:
-    usage = getattr(getattr(answer, "response", answer), "usage", None)
-    return getattr(usage, "input_tokens", None)
-
-
-_CHAT = Form("messages", _chat_billed)
-_RESPONSES = Form(
-    "input", _response_billed, "instructions", ("previous_response_id", "conversation")
-)
+_CHAT = Form("messages", _billed)
+_RESPONSES = Form("input", _billed, "instructions", ("previous_response_id", "conversation"))
 _FORMS = {
     ("chat", "completions"): _CHAT,
     ("responses",): _RESPONSES,

@@ -26,10 +26,12 @@ from ..actions import create_memory_snapshot
 from ..engine import Run
 from ..errors import StaleSessionError, StoreError
 from ..instrument import managed_agent
+from ..messages.blocks import field as held
 from ..messages.compact import compact_json
 from ..session import Session
 from ..steps import finish, prepare
 from ..telemetry import spans
+from ._bills import read, record
 from ._fitting import afit, aside, open_run, pin
 from ._versions import require
 
@@ -136,6 +138,7 @@ class InputFilter:
     def __init__(self, session: Session, stored: Any = None, first: Any = None) -> None:
         self.session = session
         self.agent: Any = None
+        self.model: Any = None  # the run's, in place of its agents' own
         self.sent_tokens: int | None = None
         self._stored = stored
         self._first = first
@@ -212,8 +215,11 @@ class MemtraceHooks(RunHooks):
     async def on_llm_end(self, context: Any, agent: Any, response: Any) -> None:
         """A model call was billed."""
         try:
-            if billed := response.usage.input_tokens:
-                self._fit.session.record_usage(billed, counted_tokens=self._fit.sent_tokens)
+            model = self._fit.model or agent.model
+            bill = read(response.usage, model if isinstance(model, str) else held(model, "model"))
+            # The SDK says 0 too where the provider does not say what was cached.
+            bill = bill._replace(cached=bill.cached or None)
+            record(self._fit.session, bill, self._fit.sent_tokens)
         except Exception as error:
             spans.failure("openai-agents", error)
         await self._also.on_llm_end(context, agent, response)
@@ -284,6 +290,7 @@ class Managed:
         settings: Any = options.get("run_config") or {}
         first = settings.get(_FILTER) if type(settings) is dict else getattr(settings, _FILTER)
         fit = InputFilter(self.session, stored if stored is self.stored else None, first)
+        fit.model = held(settings, "model")
         options = {**options, "hooks": MemtraceHooks(fit, options.get("hooks"))}
         if not held_there:
             options["session"] = stored

@@ -29,6 +29,7 @@ from ..messages import facts, texts
 from ..session import Session
 from ..telemetry import spans
 from ..values import Item
+from ._bills import Bill, record
 from ._fitting import afit, aside, pin
 from ._versions import require
 
@@ -123,9 +124,11 @@ class MemtraceCapability(AbstractCapability[Any]):
     async def after_model_request(self, ctx: Any, *, request_context: Any, response: Any) -> Any:
         """A model request was billed."""
         try:
-            billed = response.usage.input_tokens
-            if billed and self._memory is None:
-                self.session.record_usage(billed, counted_tokens=self._sent_tokens)
+            if self._memory is None:
+                usage, model = response.usage, response.model_name
+                # The framework says 0 too where the provider does not say what was cached.
+                bill = Bill(usage.input_tokens, usage.cache_read_tokens or None, model)
+                record(self.session, bill, self._sent_tokens)
         except Exception as error:
             spans.failure("pydantic-ai", error)
         return response

@@ -31,9 +31,11 @@ from .. import config
 from ..layers.history import View
 from ..memory import RUN
 from ..messages import texts
+from ..messages.blocks import field
 from ..session import Session
 from ..steps import finish, prepare
 from ..telemetry import spans
+from ._bills import Bill, number, record
 from ._fitting import afit, open_run, pin
 from ._talking import Talk, inside, talk, within
 from ._versions import require
@@ -177,7 +179,7 @@ class MemtraceConversationManager(ConversationManager):
                 spans.failure("strands", error)
         async for event in following(context):
             if counted and isinstance(event, ModelStopReason):
-                self._billed(event["stop"][2], counted)
+                self._billed(event["stop"][2], context.model, counted)
             yield event
 
     async def _fitted(self, context: Any, held: Talk | None) -> tuple[Any, int]:
@@ -195,15 +197,15 @@ class MemtraceConversationManager(ConversationManager):
         apart = held is not None and held.apart
         return context.replace(messages=sent), 0 if apart else view.tokens + pinned
 
-    def _billed(self, usage: Any, counted: int) -> None:
+    def _billed(self, usage: Any, model: Any, counted: int) -> None:
         try:
-            billed = usage["inputTokens"]
+            told = [number(field(usage, name)) or 0 for name in _BILLED]
             # Some providers count what was read from their cache besides: the total tells.
-            if billed + usage["outputTokens"] != usage["totalTokens"]:
-                billed += usage.get("cacheReadInputTokens", 0)
-                billed += usage.get("cacheWriteInputTokens", 0)
-            if billed:
-                self.session.record_usage(billed, counted_tokens=counted)
+            besides = sum(told) == field(usage, "totalTokens")
+            tokens = sum(told[1:]) if besides else told[1]
+            name = field(model.get_config(), "model_id")
+            cached = field(usage, "cacheReadInputTokens")
+            record(self.session, Bill(tokens, cached, name), counted)
         except Exception as error:
             spans.failure("strands", error)
 
@@ -223,6 +225,9 @@ class MemtraceConversationManager(ConversationManager):
         finally:
             with inside(here):
                 await events.aclose()
+
+
+_BILLED = ("outputTokens", "inputTokens", "cacheReadInputTokens", "cacheWriteInputTokens")
 
 
 class _Open(NamedTuple):

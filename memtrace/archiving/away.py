@@ -18,6 +18,7 @@ from ..errors import StoreError
 from ..memory import Memory
 from ..memory import _alive as alive
 from ..reviving import revive
+from .fitness import comes_back, is_stored, shared
 
 
 @dataclass(slots=True)
@@ -62,74 +63,71 @@ def put_away(memory: Memory) -> str:
     """
     with memory.lock:
         seen = memory.history._writes, memory.active_contexts._writes, memory.journal.revision
-    if not _comes_back(memory):
+    if not comes_back(memory):
         return "it holds objects that its store gives back as plain data"
     with memory.lock:
         if memory._open_runs or memory.record.acting_thread is not None:
             return "it is in use"
-        last = memory.journal._last
-        kept = (last is None or last.settled) and not memory.journal.waiting
-        now = memory.history._writes, memory.active_contexts._writes, memory.journal.revision
-        if not kept or now != seen or memory.run_rows or _changed_states(memory):
-            return "it was used meanwhile"
-        _empty(memory)
-    return ""
-
-
-def _comes_back(memory: Memory) -> bool:
-    """Whether the store gives everything back as it is here. Linear in what is held."""
-    from ..stores import encode
-    from ..stores.rows import decode
-
-    def same(content: Any) -> bool:
+        # First of all nobody else can reach anything of it: who tries to waits for the lock.
+        away = _asleep_from_now(memory)
         try:
-            return bool(decode(encode(content)[0]) == content)
-        except Exception:  # a comparison is somebody else's code
-            return False
-
-    with memory.lock:
-        items = [*memory.history._received]
-        for layer in (memory.active_contexts, memory.archived_contexts, memory.cache):
-            items += layer.items
-        states = [agent.state for agent in memory.agents]
-        if memory.record.originals:  # the store would not give these back as they are
-            return False
-    return all(same(item.content) for item in items) and all(map(same, states))
-
-
-def _changed_states(memory: Memory) -> bool:
-    """Whether an agent's state is not what was stored last, or nobody can tell."""
-    memory.agents._measure()
-    return any(a._mark is None or a._mark != a._noted for a in memory.agents)
+            now = memory.history._writes, memory.active_contexts._writes, memory.journal.revision
+            if now != seen or not is_stored(memory) or memory.run_rows:
+                why = "it was used meanwhile"
+            elif shared([agent.state for agent in away.agents.values()]):
+                why = "somebody holds an agent's state, and may change it"
+            else:
+                _empty(memory, away)
+                return ""
+            _settle(memory, away)
+            return why
+        finally:
+            away.waking = 0
 
 
-def _empty(memory: Memory) -> None:
-    """Let go of what it holds. Called under the lock."""
-    tallies = [layer._tally for layer in memory.layers]
+def _asleep_from_now(memory: Memory) -> _Away:
+    """Have whoever uses a part of it bring it back first; it holds what it held."""
     agents = {agent.name: agent for agent in memory.agents}
-    away = _Away([], agents, [tally.added for tally in tallies])
-    memory.journal.rest()
-    for layer, nothing in zip(memory.layers, _NOTHING, strict=True):
-        layer._load(nothing, lambda state: state)
-    memory.history.user_turns = 0
-    for tally, added in zip(tallies, away.added, strict=True):
-        tally.added = added
-    for agent in agents.values():
+    parts: tuple[Any, ...] = (*memory.layers, memory.journal)
+    away = _Away(
+        [(part, type(part)) for part in (*parts, *agents.values())],
+        agents,
+        [layer._tally.added for layer in memory.layers],
+        threading.get_ident(),
+    )
+    memory.__dict__["_away"] = away
+    _close(memory, away)
+    weakref.finalize(memory, _forget, [id(part) for part in parts]).atexit = False
+    return away
+
+
+def _close(memory: Memory, away: _Away) -> None:
+    """Give its parts the classes that they have while it is away."""
+    parts = len(memory.layers) + 1
+    _asleep.update((id(part), weakref.ref(memory)) for part, _ in away.kinds[:parts])
+    for place, (part, kind) in enumerate(away.kinds):
+        # An agent's class holds the session: an agent's state has nothing else to find it by.
+        made = _sleeping(kind) if place < parts else _sleeping_agent(kind, memory)
+        object.__setattr__(part, "__class__", made)
+
+
+def _empty(memory: Memory, away: _Away) -> None:
+    """Let go of what it holds. Called under the lock, by whom it counts as awake."""
+    _hold_nothing(memory, away)
+    for agent in away.agents.values():
         agent.state = agent._mark = agent._noted = None
         agent._tokens = 0
     _let_go_of_snapshots(memory)
     memory._recaller = None  # type: ignore[attr-defined]  # a session's
-    parts = (*memory.layers, memory.journal)
-    away.kinds = [(part, type(part)) for part in (*parts, *agents.values())]
-    memory.__dict__["_away"] = away
-    _asleep.update((id(part), weakref.ref(memory)) for part in parts)
-    weakref.finalize(memory, _forget, [id(part) for part in parts]).atexit = False
-    for agent in agents.values():
-        # Its class holds the session: an agent's state has nothing else to find it by.
-        object.__setattr__(agent, "__class__", _sleeping_agent(type(agent), memory))
-    for part in parts:
-        kind: Any = type(part)
-        object.__setattr__(part, "__class__", _sleeping(kind))
+
+
+def _hold_nothing(memory: Memory, away: _Away) -> None:
+    memory.journal.rest()
+    for layer, nothing in zip(memory.layers, _NOTHING, strict=True):
+        layer._load(nothing, lambda state: state)
+    memory.history.user_turns = 0
+    for layer, added in zip(memory.layers, away.added, strict=True):
+        layer._tally.added = added
 
 
 def _let_go_of_snapshots(memory: Memory) -> None:
@@ -168,16 +166,15 @@ def wake(memory: Memory) -> None:
                     f"session {memory.id!r} was put away, and is not in its store any more: "
                     f"{memory.journal.store.name}"
                 )
-            _settle(memory, away)
-            _roused(memory)
+            _come_back(memory, away)
         except BaseException:
-            memory.journal.rest()
-            for layer, nothing in zip(memory.layers, _NOTHING, strict=True):
-                layer._load(nothing, lambda state: state)
-            memory.history.user_turns = 0
+            memory.__dict__["_away"] = away
+            _close(memory, away)  # an interrupt may have come when some of it was back
+            _hold_nothing(memory, away)
             raise
         finally:
             away.waking = 0
+        _roused(memory)
 
 
 def _roused(memory: Memory) -> None:
@@ -186,8 +183,8 @@ def _roused(memory: Memory) -> None:
     rouse(memory)
 
 
-def _settle(memory: Memory, away: _Away) -> None:
-    """It is back: give its parts what is theirs."""
+def _come_back(memory: Memory, away: _Away) -> None:
+    """It is back: give its agents' states to whoever holds them."""
     back = memory.agents._agents
     for name, agent in away.agents.items():
         if name in back:
@@ -196,6 +193,11 @@ def _settle(memory: Memory, away: _Away) -> None:
             back[name] = agent
     for layer, added in zip(memory.layers, away.added, strict=True):
         layer._tally.added = added
+    _settle(memory, away)
+
+
+def _settle(memory: Memory, away: _Away) -> None:
+    """Have its parts be used as they are."""
     for part, kind in away.kinds:
         object.__setattr__(part, "__class__", kind)
     del memory.__dict__["_away"]

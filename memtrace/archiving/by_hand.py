@@ -12,6 +12,7 @@ from ..memory import Memory
 from ..policy import Policy
 from ..values import ActionReport
 from .away import is_away, put_away
+from .fitness import is_stored
 from .telling import tell_hooks, told
 
 if TYPE_CHECKING:
@@ -160,7 +161,10 @@ def _kept(memory: Memory) -> str:
 
     if memory._open_runs:
         return "it is in use"
-    create_memory_snapshot(memory, "archive")
+    with memory.lock:
+        stored = is_stored(memory)
+    if not stored:  # else whoever has it open elsewhere would know an older one for no reason
+        create_memory_snapshot(memory, "archive")
     with memory.lock:
         ticket = memory.journal.write(None)
     ticket.result()
@@ -234,7 +238,7 @@ def each(
         try:
             tokens, items = _held(store, session) if tells else (0, 0)
             found = work(session)
-        except MemtraceError as error:
+        except Exception as error:
             failed[session] = f"{type(error).__name__}: {error}"
             if tells:
                 told(session, started_ns, (0, 0), 0, failed[session], "failed", error)

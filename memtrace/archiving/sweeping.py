@@ -12,6 +12,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from time import monotonic
 from typing import Any
 
@@ -20,6 +21,7 @@ from ..memory import Memory
 from ..telemetry import spans
 from .away import is_away
 from .by_hand import archive_session, each
+from .fitness import face
 
 EVERY_S = 3600.0
 """Seconds between looks, at most; a twenty-fourth of the shortest idle time, where that is less."""
@@ -81,10 +83,11 @@ class Sweeper:
             return
         self.rouse(memory)
         now = self._clock()
-        last = self._looked.get(store)
-        if last is not None and now - last < self._every_s():
-            return
-        self._looked[store] = now
+        with self._turn:
+            last = self._looked.get(store)
+            if last is not None and now - last < self._every_s():
+                return
+            self._looked[store] = now
         try:
             idle = bool(store.archives.idle(after_s))
         except MemtraceError:
@@ -136,8 +139,11 @@ class Sweeper:
         for memory in memories:
             if self._stopping:
                 return
-            if self._idle_s(memory) >= memory.policy.archive_after_s:
-                _, error = archive_session(memory, "idle")
+            try:
+                if self._idle_s(memory) >= memory.policy.archive_after_s:
+                    _, error = archive_session(memory, "idle")
+                    self._report(memory.id, error)
+            except Exception as error:  # one that fails does not keep the others
                 self._report(memory.id, error)
         del memories
         for store, after_s in stores.items():
@@ -147,14 +153,14 @@ class Sweeper:
         """Seconds since a session was last seen to change; 0: it is in use, or away."""
         if memory._closed or is_away(memory):
             return 0.0
-        now, face = self._clock(), _face(memory)
+        now, seen = self._clock(), face(memory)
         with self._turn:
             before, since = self._seen.get(memory, (None, now))
             if before is None:
-                self._seen[memory] = face, since
+                self._seen[memory] = seen, since
                 return now - since
-            if before != face:
-                self._seen[memory] = face, now
+            if before != seen:
+                self._seen[memory] = seen, now
                 return 0.0
         return now - since
 
@@ -189,6 +195,7 @@ class Sweeper:
 
     def _start(self) -> None:
         """Called under the condition."""
+        _attend()
         self._stopping = False
         thread = threading.Thread(target=self._run, name="memtrace-archive", daemon=True)
         with suppress(RuntimeError):  # the process ends, or may have no more threads
@@ -199,7 +206,7 @@ class Sweeper:
         while True:
             with self._turn:
                 called = self._turn.wait_for(self._wanted, self._every_s())
-                if self._stopping:
+                if self._stopping or self._thread is not threading.current_thread():
                     return
                 sweeps, self._called = self._called or not called, False
             try:
@@ -210,7 +217,8 @@ class Sweeper:
                 self._report("", error)
 
     def _wanted(self) -> bool:
-        return self._stopping or self._called or bool(self._waking)
+        replaced = self._thread is not threading.current_thread()
+        return self._stopping or replaced or self._called or bool(self._waking)
 
     def stop(self) -> bool:
         """Have the thread end, and wait for it; whether there was one."""
@@ -227,23 +235,6 @@ class Sweeper:
         with self._turn:
             if self._thread is None:
                 self._start()
-
-
-def _face(memory: Memory) -> tuple[Any, ...]:
-    """What changes of a session when it is used, and takes no time to look at."""
-    with memory.lock:
-        memory.agents._measure()
-        contexts = memory.active_contexts, memory.archived_contexts
-        tallies = [layer._tally for layer in memory.layers]
-        return (
-            memory.history._writes,
-            *(layer._writes for layer in contexts),
-            *((tally.added, tally.tokens, tally.hits, tally.misses) for tally in tallies),
-            memory.agents._mark,
-            memory.record.runs,
-            memory.journal.revision,
-            tuple(memory._open_runs),
-        )
 
 
 # --- one a process --------------------------------------------------------------------------------
@@ -287,12 +278,18 @@ def _after_in_child() -> None:
     _sweeper = Sweeper()
 
 
-@atexit.register
 def _end() -> None:
     _sweeper.stop()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child
-    )
+@cache
+def _attend() -> None:
+    """Have the thread end before a fork and the process's end, once it is first there.
+
+    What is registered last comes first: stores let go of their files when the thread is gone.
+    """
+    atexit.register(_end)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(
+            before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child
+        )

@@ -37,7 +37,7 @@ def told(
     if outcome == "no_op":
         return report
     span = spans.start(
-        "memtrace.archive",
+        names.SPAN_ARCHIVE,
         {
             names.ACTION_OUTCOME: outcome,
             names.ACTION_ITEMS: items,

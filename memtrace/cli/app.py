@@ -11,7 +11,7 @@ import typer
 
 from .._version import __version__
 from . import looking, recorded
-from .failing import tokens
+from .failing import example, tokens
 
 app: typer.Typer = typer.Typer(
     help="Measure an agent's memory, in tokens by layer.",
@@ -19,6 +19,7 @@ app: typer.Typer = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
@@ -43,12 +44,17 @@ def _root(
 def demo(
     budget: Annotated[
         int | None,
-        typer.Option(parser=tokens, metavar="TOKENS", help="Of the agents' common memory, as 32k."),
+        typer.Option(
+            parser=tokens, metavar="TOKENS", help="Budget of the agents' common memory, as 32k."
+        ),
     ] = None,
     report: Annotated[bool, typer.Option("--report", help="What the agents wrote, too.")] = False,
     json: Json = False,
 ) -> None:
-    """Three agents at work over real files: their spans, their memory, and what was given back."""
+    """Watch three agents at work over real files.
+
+    Their spans, their memory by layer, and what was given back. Nothing is sent anywhere.
+    """
     from .demo import show
 
     show(budget, report=report, as_json=json)
@@ -56,15 +62,22 @@ def demo(
 
 @app.command(
     context_settings={"allow_interspersed_args": False},
-    epilog="Example: memtrace run app.py",
+    epilog=example("run app.py", "run -m package.module --its-own-option"),
 )
 def run(
-    target: Annotated[str, typer.Argument(help="A script, or a module after -m.")],
-    arguments: Annotated[list[str] | None, typer.Argument(help="The program's own.")] = None,
+    target: Annotated[
+        str, typer.Argument(metavar="TARGET", help="A script, or a module after -m.")
+    ],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="ARGUMENTS", help="The program's own.")
+    ] = None,
     module: Annotated[bool, typer.Option("-m", help="The target is a module.")] = False,
     json: Json = False,
 ) -> None:
-    """Run a Python program, and tell what its model calls carried. Nothing of them is changed."""
+    """Run a Python program, and tell what its calls carry.
+
+    Nothing of its model calls is changed. The exit status is the program's.
+    """
     from .run import run as run_program
 
     run_program(target, arguments or [], module=module, as_json=json)

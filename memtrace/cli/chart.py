@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import accumulate, groupby
 
-from rich.console import Console
-from rich.table import Table
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Column, Table
 from rich.text import Text
 
 from ..console import WIDTH
@@ -37,7 +39,8 @@ Samples = Sequence[tuple[int, ...]]
 
 def open_console(*, stderr: bool = False) -> Console:
     """Where to print: as wide as the terminal, or as span trees where it is none."""
-    console = Console(stderr=stderr, highlight=False)
+    # Nothing that is printed is markup: a name such as [/b] or :smile: is shown as it is.
+    console = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = WIDTH
     return console
@@ -152,14 +155,42 @@ def spark(values: Sequence[int], width: int) -> str:
     )
 
 
-def plain_table() -> Table:
-    """A table without lines; every table that is printed is one."""
-    return Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+class Plain(Table):
+    """A table without lines; every table that is printed is one.
+
+    Args:
+        spare: Headings of columns that go where the terminal is too narrow, in this order, so that
+            no figure is cut.
+    """
+
+    def __init__(self, *spare: str) -> None:
+        super().__init__(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+        self._spare = spare
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The table, with the columns that there is room for."""
+        for heading in self._spare:
+            if sum(map(_least, self.columns)) - 2 <= options.max_width:
+                break
+            kept = (column for column in self.columns if column.header != heading)
+            self.columns = [replace(column, _index=n) for n, column in enumerate(kept)]
+        return super().__rich_console__(console, options)
+
+
+def _least(column: Column) -> int:
+    """Columns of the terminal that one of the table needs; text that may be cut has 14."""
+    widest = max(cell_len(str(cell)) for cell in (column.header, *column.cells))
+    return (widest if column.no_wrap else min(widest, 14)) + 2
+
+
+def plain_table(*spare: str) -> Table:
+    """A table without lines, that is without its spare columns where there is no room."""
+    return Plain(*spare)
 
 
 def layers_table(samples: Samples, profile: MemoryProfile) -> Table:
     """What each layer holds at the end, against its limit, with its own curve."""
-    table = plain_table()
+    table = plain_table("curve", "limit", "items")
     table.add_column("layer", no_wrap=True)
     table.add_column("curve", no_wrap=True)
     for heading in ("items", "tokens", "limit", "used", "share"):

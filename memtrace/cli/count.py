@@ -14,6 +14,7 @@ from ..counters import Counter, get_counter
 from ..errors import ConfigurationError, MemtraceError
 from ..files import as_json, read_text, refuse
 from ..messages import is_message
+from ..spantree import counted as number_of
 from ..spantree import printable
 from ..tokens import Count, count
 from .chart import open_console, plain_table
@@ -91,9 +92,11 @@ def counted(path: Path, counters: Sequence[Counter], kind: str | None = None) ->
     if kind != "text":
         try:
             values = _values(name, text)
-        except ConfigurationError:
-            if kind is not None or path.suffix in _JSON:
+        except ConfigurationError as error:
+            if kind is not None:
                 raise
+            if path.suffix in _JSON:
+                raise ConfigurationError(f"{error}; --as text counts it as it is") from None
         else:
             return _of_values(name, values, counters, kind)
     return Counted(name, "text", 1, [count(text, counter=counter) for counter in counters])
@@ -178,7 +181,7 @@ def _print(found: Sequence[Counted], names: Sequence[str]) -> None:
     table.add_column("what", no_wrap=True)
     table.add_column("file", overflow="fold")
     for one in found:
-        what = one.kind if one.kind == "text" else f"{one.parts:,} {_WHAT[one.kind]}"
+        what = one.kind if one.kind == "text" else _what(one)
         table.add_row(*map(_tokens, one.counts), what, Text(printable(one.file, 1_000)))
     if len(found) > 1:
         totals = [
@@ -189,7 +192,8 @@ def _print(found: Sequence[Counted], names: Sequence[str]) -> None:
     open_console().print(table)
 
 
-_WHAT = {"json": "JSON", "messages": "messages"}
+def _what(one: Counted) -> str:
+    return number_of(one.parts, "message") if one.kind == "messages" else f"{one.parts:,} JSON"
 
 
 def _tokens(counted: Count) -> str:

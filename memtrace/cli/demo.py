@@ -58,7 +58,7 @@ def show(token_budget: int | None, *, report: bool = False, as_json: bool = Fals
 
 def _actions_table(demo: Demo, room: int) -> Table:
     """What the loop did by itself, and the rollbacks, in order; reasons in so many columns."""
-    table = plain_table()
+    table = plain_table("items", "before")
     table.add_column("step", justify="right", no_wrap=True)
     for heading in ("agent", "action"):
         table.add_column(heading, no_wrap=True)

@@ -18,6 +18,7 @@ from ..findings import Applied, Finding
 from ..session import Session
 from ..spantree import counted, printable
 from . import stored
+from .addresses import is_database
 from .chart import open_console, plain_table
 from .failing import print_json
 from .log import kept_log
@@ -94,8 +95,7 @@ def _session(
 def _is_store(target: str) -> bool:
     if "://" in target or Path(target).is_dir():
         return True
-    with Path(target).open("rb") as file:
-        return file.read(15) == b"SQLite format 3"
+    return is_database(Path(target))
 
 
 def _applied(session: Session) -> list[Applied]:
@@ -187,7 +187,7 @@ def _show_applied(console: Console, applied: Sequence[Applied], kept: bool) -> N
         return
     table = plain_table()
     for heading in ("applied", "against"):
-        table.add_column(heading, no_wrap=True)
+        table.add_column(heading, overflow="fold")
     for heading in ("before", "after", "tokens"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
@@ -266,7 +266,7 @@ def verify(target: str | None, *, as_json: bool) -> bool:
         console.print(Text(f"{read}: all is as it was written."))
         return True
     table = plain_table()
-    table.add_column("session", overflow="ellipsis", no_wrap=True, max_width=30)
+    table.add_column("session", overflow="fold", max_width=30)
     table.add_column("where", no_wrap=True)
     table.add_column("what is wrong")
     for damage in found.damages:

@@ -82,6 +82,15 @@ def tokens(text: str) -> int:
     )
 
 
+def example(*calls: str) -> str:
+    r"""What stands at the end of a command's help: calls of it, each on a line of its own.
+
+    >>> example("count a.txt", "count -").splitlines()[1:]
+    ['Example: memtrace count a.txt', '         memtrace count -']
+    """
+    return "\b\nExample: " + "\n         ".join(f"memtrace {call}" for call in calls)
+
+
 def several(text: str) -> list[str]:
     """The parts of a list with commas; empty ones are left out.
 

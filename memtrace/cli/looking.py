@@ -8,20 +8,9 @@ from typing import Annotated
 
 import typer
 
-from .failing import failing, tokens
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
-Store = Annotated[
-    str | None,
-    typer.Option(
-        "--store",
-        envvar="MEMTRACE_STORE",
-        metavar="ADDRESS",
-        help="A path, sqlite:///file.db, or postgresql://user:password@host/database.",
-    ),
-]
-SessionId = Annotated[str, typer.Argument(metavar="ID", help="The session's id.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+from . import tidying
+from .failing import example, failing, tokens
+from .options import Json, SessionId, Store, Yes
 
 sessions = typer.Typer(
     help="What a store holds: looking, going back, putting away.",
@@ -33,14 +22,21 @@ sessions = typer.Typer(
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.add_typer(sessions, name="sessions")
-    app.command(epilog="Example: memtrace diagnose support-42 --store sqlite:///memory.db --apply")(
-        diagnose
-    )
+    tidying.add_to(sessions)
+    app.command(
+        epilog=example(
+            "diagnose session.jsonl --budget 64k",
+            "diagnose support-42 --store sqlite:///memory.db --apply",
+        )
+    )(diagnose)
     app.command(epilog="Example: memtrace verify sqlite:///memory.db")(verify)
     app.command(epilog="Example: memtrace top --store sqlite:///memory.db")(top)
-    app.command("import", epilog="Example: memtrace import transcript.jsonl -o session.jsonl")(
-        import_files
-    )
+    app.command(
+        "import",
+        epilog=example(
+            "import transcript.jsonl -o session.jsonl", "import traces/*.json -o sessions/"
+        ),
+    )(import_files)
 
 
 def diagnose(
@@ -61,7 +57,7 @@ def diagnose(
 
     Each finding says how it was measured, what it comes from, and what can be done about it.
 
-    The exit status is 0 where nothing is, 1 where there is something to see to (a warning or
+    The exit status is 0 where nothing is wrong, 1 where there is something to see to (a warning or
     worse is left), 2 where it cannot be read. What --apply does to a stored session is kept as
     a new snapshot, and what it replaces stays reachable; a recorded file stays as it is.
     """
@@ -139,7 +135,9 @@ def _watch(store: str | None, interval: float) -> None:
 
 
 def import_files(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="What to read.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE", readable=False, help="What to read.")
+    ],
     output: Annotated[
         str | None,
         typer.Option(
@@ -208,7 +206,10 @@ def list_snapshots(session: SessionId, store: Store = None, json: Json = False) 
 @sessions.command("restore", epilog="Example: memtrace sessions restore support-42 17 --yes")
 def restore_session(
     session: SessionId,
-    snapshot: Annotated[str, typer.Argument(help="Its number, or its name: the last of it.")],
+    snapshot: Annotated[
+        str,
+        typer.Argument(metavar="SNAPSHOT", help="Its number; or its name, for the last so named."),
+    ],
     store: Store = None,
     yes: Yes = False,
     json: Json = False,
@@ -222,74 +223,3 @@ def restore_session(
         from .snapshots import restore
 
         restore(store, session, snapshot, sure=yes, as_json=json)
-
-
-@sessions.command("archive", epilog="Example: memtrace sessions archive --idle-hours 48")
-def archive_sessions(
-    session: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="One session, idle or not.")
-    ] = None,
-    idle_hours: Annotated[
-        float, typer.Option(min=0, help="Those not used for so many hours.")
-    ] = 24.0,
-    to: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="Move archives there: s3://bucket/prefix, file:///folder"),
-    ] = None,
-    store: Store = None,
-    json: Json = False,
-) -> None:
-    """Put away what is idle, compressed.
-
-    A session that was put away comes back whole on its next use, and is listed and shown as
-    before. The exit status is 1 where one could not be put away; it stays as it was.
-    """
-    with failing():
-        from .keeping import put_away
-
-        good = put_away(store, session, idle_hours, to, as_json=json)
-    if not good:
-        raise typer.Exit(1)
-
-
-Days = Annotated[float | None, typer.Option(min=0, metavar="DAYS", help="Keep for so long.")]
-
-
-@sessions.command(
-    "retention", epilog="Example: memtrace sessions retention --run-log-days 90 --apply"
-)
-def retain_sessions(
-    session_days: Days = None,
-    run_log_days: Days = None,
-    snapshots_days: Days = None,
-    originals_days: Days = None,
-    recall_days: Days = None,
-    archive_days: Days = None,
-    cold_days: Days = None,
-    tag: Annotated[str | None, typer.Option(help="Only of sessions with this tag.")] = None,
-    apply: Annotated[bool, typer.Option("--apply", help="Let it go, not only say what.")] = False,
-    store: Store = None,
-    yes: Yes = False,
-    json: Json = False,
-) -> None:
-    """Say what is older than it is kept, and let it go.
-
-    Without --apply nothing is changed. What has no rule is kept for ever; pinned sessions and
-    pinned items stay. What went is gone from the store's files, too. The exit status is 1 where
-    something stayed, because it was used meanwhile.
-    """
-    with failing():
-        from .keeping import let_go
-
-        days = {
-            "session": session_days,
-            "run_log": run_log_days,
-            "snapshots": snapshots_days,
-            "originals": originals_days,
-            "recall": recall_days,
-            "archive": archive_days,
-            "cold": cold_days,
-        }
-        good = let_go(store, days, tag, apply=apply, sure=yes, as_json=json)
-    if not good:
-        raise typer.Exit(1)

@@ -7,13 +7,23 @@ from typing import Annotated, Literal
 
 import typer
 
-from .failing import failing, print_json, several, tokens
+from .failing import example, failing, print_json, several, tokens
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
-Files = Annotated[list[Path], typer.Argument(help="Recorded sessions, JSON Lines.")]
+Files = Annotated[
+    list[Path],
+    typer.Argument(metavar="FILE", readable=False, help="Recorded sessions, JSON Lines."),
+]
+PolicyFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", readable=False, help="A policy, as a TOML file."),
+]
 Encoding = Annotated[
     str | None,
-    typer.Option(help="o200k_base, cl100k_base, approx, or a model's name. [default: o200k_base]"),
+    typer.Option(
+        metavar="NAME",
+        help="o200k_base, cl100k_base, approx, or a model's name. [default: o200k_base]",
+    ),
 ]
 
 policies = typer.Typer(
@@ -25,12 +35,26 @@ policies = typer.Typer(
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
-    app.command(epilog="Example: memtrace replay session.jsonl --budget 32k")(replay)
+    app.command(epilog=example("replay session.jsonl --budget 32k", "replay *.jsonl --json"))(
+        replay
+    )
     app.command(
-        epilog="Example: memtrace whatif *.jsonl --budget 32k,64k,128k --policy a.toml,b.toml"
+        epilog=example(
+            "whatif *.jsonl --budget 32k,64k,128k",
+            "whatif *.jsonl --policy default.toml,careful.toml",
+        )
     )(whatif)
-    app.command(epilog="Example: memtrace report session.jsonl -o report.html --budget 64k")(report)
-    app.command(epilog="Example: cat prompt.txt | memtrace count - notes.md")(count)
+    app.command(
+        epilog=example(
+            "report session.jsonl -o report.html --budget 64k",
+            "report support-42 --store sqlite:///memory.db",
+        )
+    )(report)
+    app.command(
+        epilog=example(
+            "count notes.md messages.json --encoding gpt-4o", "git diff | memtrace count -"
+        )
+    )(count)
     app.add_typer(policies, name="policy")
     policies.command(epilog="Example: memtrace policy show careful.toml")(show)
 
@@ -40,19 +64,26 @@ def replay(
     budget: Annotated[
         int | None,
         typer.Option(
-            parser=tokens, metavar="TOKENS", help="Hold it against so many, not its own window."
+            parser=tokens,
+            metavar="TOKENS",
+            help="Hold it against so many, as 32k. [default: its window]",
         ),
     ] = None,
-    policy: Annotated[Path | None, typer.Option(help="A policy, as a TOML file.")] = None,
+    policy: PolicyFile = None,
     encoding: Encoding = None,
     json: Json = False,
     every: Annotated[bool, typer.Option("--every", help="A row for every turn.")] = False,
     spans: Annotated[
         bool | None,
-        typer.Option("--spans/--no-spans", help="Spans as well. [default: if turns are few]"),
+        typer.Option("--spans/--no-spans", help="Spans as well. [default: up to 12 turns]"),
     ] = None,
 ) -> None:
-    """Play recorded sessions turn by turn through a managed agent, and tell what that saved."""
+    """Play recorded sessions, and tell what memtrace saves.
+
+    They are played turn by turn through a managed agent: tokens before and after each turn, what
+    was given back and by which action, and what was saved over all model calls. Of several
+    files each is a row.
+    """
     with failing():
         from .replay import Settings, show
 
@@ -72,14 +103,15 @@ def whatif(
     ] = "",
     encoding: Encoding = None,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Processes. [default: as many as help]")
+        int | None, typer.Option(min=1, metavar="N", help="Processes. [default: as many as help]")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Play recorded sessions at every budget with every policy, and compare.
+    """Compare budgets and policies on recorded sessions.
 
-    For each of these settings: tokens sent over all model calls, compactions (how often room was
-    made), names lost and missed, and prompt-cache rewrites.
+    Every session is played at every budget with every policy. For each setting: tokens sent over
+    all model calls, compactions (how often room was made), names lost and missed, and prompt-cache
+    rewrites.
 
     A name is what a later step refers to: a path, an identifier, a number, an id. It is lost where
     the conversation shows it nowhere at its end, and missed where a reply used it and the prompt
@@ -117,7 +149,7 @@ def report(
         int | None,
         typer.Option(parser=tokens, metavar="TOKENS", help="Hold it against so many, as 128k."),
     ] = None,
-    policy: Annotated[Path | None, typer.Option(help="A policy, as a TOML file.")] = None,
+    policy: PolicyFile = None,
     json: Json = False,
 ) -> None:
     """Write a report of a session: one HTML file that opens offline.
@@ -142,7 +174,10 @@ def report(
 
 
 def count(
-    files: Annotated[list[Path], typer.Argument(help="Files; - is standard input.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE", readable=False, help="Files; - is standard input."),
+    ],
     encoding: Annotated[
         str, typer.Option(metavar="NAME,…", help="Encodings or models. [default: o200k_base]")
     ] = "",
@@ -166,10 +201,16 @@ def count(
 
 
 def show(
-    file: Annotated[Path | None, typer.Argument(help="A policy, as a TOML file.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="FILE", readable=False, help="A policy, as a TOML file."),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Print the policy that holds: each constant, its value, and where that comes from."""
+    """Print the policy that holds, and where each value is from.
+
+    From the file and its line, the environment, or the default.
+    """
     with failing():
         from .policy import show as show_policy
 

@@ -161,7 +161,7 @@ def _samples(turns: Sequence[Turn]) -> list[tuple[int, ...]]:
 
 
 def _sessions_table(rows: Sequence[tuple[str | Text, ...]]) -> Table:
-    table = plain_table()
+    table = plain_table("curve", "messages", "passes", "budget", "turns")
     table.add_column("session", overflow="ellipsis")  # it alone gives way
     for heading in ("turns", "messages", "tokens", "budget", "used", "passes", "saved", "over"):
         table.add_column(heading, justify="right", no_wrap=True)

@@ -15,7 +15,7 @@ from ..html import Report, of_recording, of_session, render
 from ..html.facts import Lookups
 from ..policy import Policy
 from ..replay import read_session
-from ..stores import Store, open_store
+from ..stores import Store
 from . import stored
 from .log import kept_log
 
@@ -61,7 +61,7 @@ def _report(
         findings = diagnose(target, token_budget=token_budget)
         return of_recording(given, token_budget=token_budget, policy=policy, findings=findings)
     if os.path.lexists(target):
-        opened = open_store(target, make=False)
+        opened = stored.open_named(target)
         return _stored(opened, stored.only(opened), token_budget, policy)
     if not store:
         raise ConfigurationError(

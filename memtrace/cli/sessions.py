@@ -82,7 +82,7 @@ def show_list(target: str | None, *, as_json: bool) -> None:
 
 
 def _entries_table(found: Sequence[stored.Entry]) -> Table:
-    table = plain_table()
+    table = plain_table("snapshot", "items", "size", "budget", "")
     table.add_column("session", overflow="ellipsis")  # it alone gives way
     for heading in ("snapshot", "tokens", "budget", "used", "items", "size"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -178,13 +178,13 @@ def _points_table(points: Sequence[Point]) -> Table:
 
 
 def _runs_table(runs: Sequence[LoggedRun]) -> Table:
-    table = plain_table()
+    table = plain_table("when", "took", "run")
     table.add_column("run", justify="right", no_wrap=True)
     for heading in ("name", "when"):
         table.add_column(heading, no_wrap=True)
     for heading in ("took", "before", "after", "gave back"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("error", overflow="ellipsis", no_wrap=True)
+    table.add_column("error", overflow="ellipsis")
     for run in runs:
         freed = sum(report.tokens_freed for report in run.reports)
         table.add_row(
@@ -201,7 +201,7 @@ def _runs_table(runs: Sequence[LoggedRun]) -> Table:
 
 
 def _actions_table(actions: Sequence[tuple[LoggedRun, ActionReport]], room: int) -> Table:
-    table = plain_table()
+    table = plain_table("items", "outcome")
     table.add_column("run", justify="right", no_wrap=True)
     for heading in ("action", "outcome"):
         table.add_column(heading, no_wrap=True)

@@ -29,9 +29,9 @@ def show_snapshots(target: str | None, session_id: str, *, as_json: bool) -> Non
                 }
             )
         return
-    table = plain_table()
+    table = plain_table("changes", "items")
     table.add_column("number", justify="right", no_wrap=True)
-    table.add_column("name", overflow="ellipsis", no_wrap=True)
+    table.add_column("name", overflow="fold")
     table.add_column("when", no_wrap=True)
     for heading in ("tokens", "items", "changes"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -81,4 +81,5 @@ def confirmed(question: str) -> bool:
     try:
         return typer.confirm(question, err=True)
     except typer.Abort:
+        typer.echo(err=True)  # the line of the question is still open
         return False

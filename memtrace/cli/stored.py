@@ -14,6 +14,7 @@ from ..reviving import list_snapshots, revive, stored_budget
 from ..session import Session
 from ..spantree import counted
 from ..values import ActionReport, LoggedRun, MemoryProfile, Point, TokenBudget
+from .addresses import refuse_others
 
 if TYPE_CHECKING:
     from ..stores import Head, Store
@@ -84,7 +85,7 @@ def open_named(target: str | None) -> Store:
 
     Raises:
         ConfigurationError: Neither does.
-        StoreError: It is not there, or cannot be opened.
+        StoreError: It is not there, is no store, or cannot be opened.
     """
     from ..stores import open_store
 
@@ -93,6 +94,7 @@ def open_named(target: str | None) -> Store:
             f"which store? name it with --store or in {ENVIRONMENT}, for example "
             "--store sqlite:///memory.db"
         )
+    refuse_others(target)
     return open_store(target, make=False)
 
 

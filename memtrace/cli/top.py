@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from rich.text import Text
 from textual.app import App, ComposeResult
@@ -32,6 +32,12 @@ ACTIONS = 50
 """Actions that are shown of one session."""
 
 _BAR = 10
+
+_BESIDE = 76
+"""Columns of the terminal that all but the name take of a session's row."""
+
+_SHORTEST = 18
+"""Columns that a session's name may take in any case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +133,7 @@ class Top(App[None]):
                 "last used",
             ),
             "points": ("point", "now", "alert at"),
-            "actions": ("run", "action", "outcome", "gave back", "items", "because"),
+            "actions": ("run", "action", "gave back", "outcome", "items", "because"),
         }
         for name, columns in headings.items():
             self._table(name).add_columns(*columns)
@@ -174,7 +180,7 @@ class Top(App[None]):
         table = self._table("sessions")
         table.clear()
         for entry in seen.entries:
-            table.add_row(*_session_row(entry))
+            table.add_row(*_session_row(entry, self.size.width - _BESIDE))
         ids = [entry.id for entry in seen.entries]
         if self._chosen not in ids:
             self._chosen = next(iter(ids), None)
@@ -213,18 +219,23 @@ class Top(App[None]):
             cells = (
                 f"{run.run_id:,}",
                 printable(report.action, 16),
-                report.outcome,
                 f"{freed:,}" if freed else "",
+                report.outcome,
                 f"{report.items:,}",
                 printable(report.reason, 120),
             )
-            actions.add_row(*map(Text, cells))
+            actions.add_row(*(Text(cell, justify=_side(cell)) for cell in cells))
 
 
-def _session_row(entry: stored.Entry) -> tuple[Text, ...]:
+def _side(cell: str) -> Literal["left", "right"]:
+    """Figures stand at the right of their column."""
+    return "right" if cell.replace(",", "").isdecimal() else "left"
+
+
+def _session_row(entry: stored.Entry, room: int) -> tuple[Text, ...]:
     share = entry.tokens / entry.token_budget if entry.token_budget else None
     return (
-        Text(printable(entry.id, 48)),
+        Text(printable(entry.id, min(48, max(_SHORTEST, room)))),
         percent(share) if share is not None else Text(""),
         _bar(share or 0.0),
         Text(f"{entry.tokens:,}", justify="right"),

@@ -23,7 +23,7 @@ def turns_table(turns: Sequence[Turn], every: bool) -> Table:
     """A row for each turn, or for several: tokens before and after, and what went."""
     acted = any(turn.reports for turn in turns)
     billed = any(turn.billed_tokens for turn in turns)
-    table = plain_table()
+    table = plain_table("messages", "billed", "before")
     headings = ["turn", "messages", "before", "after", "added", *(["gave back"] * acted), "used"]
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
@@ -149,8 +149,16 @@ def saved(totals: Totals) -> str:
     >>> saved(Totals(1, 100, Sent(2, 300, 400, 1, 50)))
     '1 pass, 100 tokens given back; 2 model calls sent 300 tokens, not 400: 25% saved. The prompt \
 cache was rewritten once: 50 tokens read again.'
+    >>> saved(Totals(0, 0, Sent(2, 300, 300, 0, 0)))
+    'No room had to be made: 2 model calls sent 300 tokens. A smaller --budget shows what would go.'
     """
     sent = totals.sent
+    if sent.calls and not totals.passes and sent.tokens == sent.raw_tokens:
+        calls = counted(sent.calls, "model call")
+        return (
+            f"No room had to be made: {calls} sent {sent.tokens:,} tokens. A smaller --budget "
+            "shows what would go."
+        )
     text = f"{counted(totals.passes, 'pass', 'passes')}, {totals.freed_tokens:,} tokens given back"
     if not sent.calls:
         return f"{text}; no model call recorded."

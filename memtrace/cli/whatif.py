@@ -145,7 +145,7 @@ _WORDS = (
 
 def _table(named: Sequence[Named], found: Sequence[Outcome], roomy: bool) -> Table:
     over = any(outcome.over_budget for outcome in found)
-    table = plain_table()
+    table = plain_table("reread", "rewrites", "lost")
     table.add_column("budget", justify="right", no_wrap=True)
     widest = max(len(one.policy) for one in named)
     table.add_column("policy", overflow="ellipsis", no_wrap=True, min_width=min(widest, 16))

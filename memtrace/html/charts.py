@@ -7,7 +7,7 @@ from math import isfinite
 from ..outlook import TurnsLeft
 from .curve import memory
 from .facts import Report
-from .spec import Spec, chart, quantity, text, told
+from .spec import TOKENS, Spec, chart, quantity, text, told
 from .timeline import timeline
 from .treemap import treemap
 
@@ -78,7 +78,7 @@ def cache(report: Report) -> Spec | None:
         for row in sorted((now, *advice.rows), key=lambda row: row.setting)
         if row.setting.ttl_factor == now.setting.ttl_factor
     ]
-    x = quantity("size", "size, tokens", scale=_SIZES, axis={"format": "~s"})
+    x = quantity("size", "size, tokens", scale=_SIZES, axis=TOKENS)
     y = quantity("rate", "hit rate", scale={"domain": [0, 1]}, axis={"format": "%"})
     here: Spec = {
         "data": {"name": "now"},

@@ -7,7 +7,7 @@ from math import ceil
 
 from ..values import LAYER_NAMES
 from .facts import Mark, Report, Sample
-from .spec import Spec, chart, quantity, text, told, words
+from .spec import TOKENS, Spec, chart, quantity, text, told, words
 
 SAMPLES = 400
 """Moments that the curve has, beside those of its actions: more than a screen has columns to
@@ -90,7 +90,7 @@ def _areas(x: Spec, layers: Sequence[int], top: float) -> Spec:
                 "tokens",
                 "tokens",
                 stack="zero",
-                axis={"format": "~s"},
+                axis=TOKENS,
                 scale={"domain": [0, top], "nice": False},
             ),
             "color": {
@@ -132,6 +132,7 @@ def _line_label(name: str, share: float, colour: str) -> Spec:
             "dy": -1,
             "fontSize": 10,
             "fill": colour,
+            **HALO,
             "text": name if share == 1 else f"{name} {share:.0%}",
         },
         "encoding": {"x": quantity("at"), "y": quantity("level")},
@@ -171,7 +172,12 @@ def _reader(x: Spec, layers: Sequence[int], unit: str) -> Spec:
 
 def _marks(report: Report) -> list[Spec]:
     largest = _largest(report)
-    labelled = _labelled(largest, report.samples[-1].at)
+    first, last = report.samples[0].at, report.samples[-1].at
+    labelled = _labelled(largest, _APART * (last - first))
+    # On a telephone, lines have their names where the first fifth of the curve is.
+    apart = _APART_ON_PHONES * (last - first)
+    late = [mark for mark in largest if mark.at > first + apart]
+    on_phones = _labelled(late, apart)
     return [
         {
             "at": mark.at,
@@ -182,24 +188,34 @@ def _marks(report: Report) -> list[Spec]:
             "after": mark.report.tokens_after,
             "freed": mark.report.tokens_freed,
             "why": mark.report.reason[:200],
-            "label": f"−{mark.report.tokens_freed:,}" if mark in labelled else "",
+            "label": _freed(mark) if mark in labelled else "",
+            "narrow": _freed(mark) if mark in on_phones else "",
         }
         for mark in largest
         if mark.report.tokens_freed > 0 or mark.report.outcome in ("ineffective", "failed")
     ]
 
 
-def _labelled(largest: Sequence[Mark], length: float) -> list[Mark]:
+def _freed(mark: Mark) -> str:
+    return f"−{mark.report.tokens_freed:,}"
+
+
+def _labelled(largest: Sequence[Mark], apart: float) -> list[Mark]:
     """The largest that have room for their figures: none is near another."""
     chosen: list[Mark] = []
     for mark in largest:
-        if all(abs(mark.at - other.at) > _APART * length for other in chosen):
+        if all(abs(mark.at - other.at) > apart for other in chosen):
             chosen.append(mark)
     return chosen[:LABELS]
 
 
+HALO: Spec = {"stroke": "var(--card)", "strokeWidth": 3, "strokeJoin": "round"}
+"""Around a figure, behind its letters (see the style sheet): a line does not strike it through."""
+
 _APART = 0.09
 """Of the curve's length: what a figure takes, where the page is wide."""
+
+_APART_ON_PHONES = 0.2
 
 
 def _actions(x: Spec) -> list[Spec]:
@@ -240,7 +256,13 @@ def _actions(x: Spec) -> list[Spec]:
         },
         {
             "data": {"name": "marks"},
-            "mark": {"type": "text", "dy": -12, "fontSize": 10, "fill": "var(--text)"},
-            "encoding": {**top, "text": {"field": "label"}},
+            "mark": {"type": "text", "dy": -12, "fontSize": 10, "fill": "var(--text)", **HALO},
+            "encoding": {
+                **top,
+                "text": {
+                    "condition": {"test": "width < 450", "field": "narrow"},
+                    "field": "label",
+                },
+            },
         },
     ]

@@ -28,6 +28,10 @@ CONFIG: Spec = {
 """How all of them look."""
 
 
+TOKENS: Spec = {"labelExpr": "datum.value ? format(datum.value, '~s') : '0'"}
+"""An axis of tokens, in thousands; nothing has no unit."""
+
+
 def chart(height: int, layers: list[Spec], **datasets: list[Spec]) -> Spec:
     """A chart as wide as the page, of layers over each other, with the data that they name."""
     return {

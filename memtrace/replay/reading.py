@@ -105,7 +105,8 @@ def read_session(path: str | Path) -> Recorded:
 
 
 _EXPECTED = (
-    "a recorded session is JSON Lines: a header with a session_id, then one chat message a line"
+    "a recorded session is JSON Lines: a header with a session_id, then one chat message a line; "
+    "of other formats memtrace import makes one"
 )
 
 

@@ -179,14 +179,13 @@ def _slim(store: Store, rules: RetentionRules, now: float, one: Going) -> str:
     slimmed = slimmed_log(upkeep, one.session, one.revision, *cut)
     if slimmed is None:
         return "it was used since"
-    if found.archived_at is not None:
-        store.archives.wake(one.session)
     try:
         upkeep.rewrite(one.session, one.revision, slimmed.rows, slimmed.root, found.used_at)
     except StaleSessionError as error:
         return str(error)
     if slimmed.items:  # the next search finds what is left
         upkeep.drop_index(one.session)
+    store.archives.purge(one.session)  # its archive, if it had one, held what went
     return ""
 
 

@@ -6,6 +6,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from ..errors import StoreError
 from ..policy import Policy
 from ..telemetry import reviews
 from .applying import choose, opened_store
@@ -55,7 +56,11 @@ def follow_reviews(store: Store, every_s: float) -> None:
 
     def count() -> int | None:
         found = held()
-        return None if found is None else found.upkeep.due(time.time(), every_s)
+        if found is None:
+            return None
+        if not found.archives.ready:  # asked all the same, it would be opened again, and made anew
+            raise StoreError(f"{found.name} was closed")
+        return found.upkeep.due(time.time(), every_s)
 
     reviews.follow(store.name, count)
 

@@ -44,8 +44,6 @@ __all__ = [
     "render",
 ]
 
-SNAPSHOT = "memtrace.snapshot"
-
 _NARROWEST = 40
 """Columns that a text has at least before it is broken."""
 
@@ -148,7 +146,7 @@ def _parted(node: Node) -> tuple[Node | None, list[Node]]:
     first = min(node.children, key=lambda c: c.started_ns, default=None)
     if (
         first is None
-        or first.name != SNAPSHOT
+        or first.name != names.SPAN_SNAPSHOT
         or not node.name.startswith(names.SPAN_CHECKPOINT)
         or first.children
         or _attributes(first).get(names.ACTION_OUTCOME) != "effective"

@@ -141,7 +141,7 @@ def _value(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else printable(value, 60)
 
 
-_ALARMING = {names.EVENT_THRESHOLD_CROSSED, names.EVENT_HOOK_FAILED, "memtrace.failure"}
+_ALARMING = {names.EVENT_THRESHOLD_CROSSED, names.EVENT_HOOK_FAILED, names.EVENT_FAILURE}
 
 
 def event_words(event: Any) -> list[Piece]:

@@ -26,6 +26,7 @@ from .shelving import (
     Archive,
     Desk,
     Shelf,
+    give_up,
     idle_for,
     let_go,
     note,
@@ -64,6 +65,8 @@ class Archives:
 
     def idle(self, idle_s: float) -> list[str]:
         """Ids of the sessions awake that were neither written nor woken for so many seconds."""
+        if idle_s <= 0:  # not by the clock: what was written this moment may be a fraction ahead
+            return self._ids("archived_at IS NULL AND used_at IS NOT NULL")
         return self._ids("archived_at IS NULL AND used_at <= {now} - ?", idle_s)
 
     def leftovers(self) -> list[str]:
@@ -187,7 +190,12 @@ class Archives:
         """
         found = state_of(self._shelf, session)
         chunks = self._shelf.run(lambda desk: desk.chunks(found.key))
-        return {c.number: fetched_chunk(found, c) for c in chunks if c.payload is None}
+        try:
+            return {c.number: fetched_chunk(found, c) for c in chunks if c.payload is None}
+        except StoreError:
+            if self.state(session) == found:
+                raise
+            return self.fetch(session)  # it was brought back meanwhile, or put away anew
 
     def purge(self, session: str) -> None:
         """Delete a session's objects in cold storage that no longer belong to anything.
@@ -195,15 +203,15 @@ class Archives:
         Raises:
             StoreError: It cannot be reached.
         """
-        found = self.state(session)
-        if found is None or found.cold is None or found.moved:
+        folder = self._shelf.run(lambda desk: give_up(desk, session), writes=True)
+        if folder is None:
             return
-        cold.delete_all(found.cold)
+        cold.delete_all(folder)
         self._shelf.run(
             lambda desk: desk.do(
                 "UPDATE {s}sessions SET cold = NULL WHERE key = ? AND cold = ?",
-                found.key,
-                found.cold,
+                key_of(session),
+                folder,
             ),
             writes=True,
         )

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from ..errors import ConfigurationError, StoreError
+from ..errors import ConfigurationError, MemtraceError, StoreError
 
 T = TypeVar("T")
 
@@ -57,19 +57,27 @@ def delete_all(folder: str) -> None:
     Raises:
         StoreError: One cannot be deleted; the message names the URL.
     """
-    if urlsplit(folder).scheme == "file" and not os.path.isdir(_path(folder)):  # noqa: PTH112
+    if _gone(folder):
         return
-    store, prefix = _at(folder)
 
     def work() -> None:
+        store, prefix = _at(folder)
         paths = [str(found["path"]) for page in store.list(prefix or None) for found in page]
         if paths:
             store.delete(paths)
 
-    _do(folder, work)
+    try:
+        _do(folder, work)
+    except StoreError:
+        if not _gone(folder):  # else somebody else was quicker
+            raise
     if urlsplit(folder).scheme == "file":
         with suppress(OSError):
             Path(_path(folder)).rmdir()
+
+
+def _gone(folder: str) -> bool:
+    return urlsplit(folder).scheme == "file" and not os.path.isdir(_path(folder))  # noqa: PTH112
 
 
 def told(folder: str) -> str:
@@ -128,6 +136,8 @@ def _plain_http() -> bool:
 def _do(folder: str, work: Callable[[], T]) -> T:
     try:
         return work()
+    except MemtraceError:
+        raise
     except Exception as error:
         raise StoreError(f"cold storage at {told(folder)} failed: {_short(error)}") from error
 

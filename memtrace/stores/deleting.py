@@ -153,7 +153,9 @@ class SQLiteUpkeep:
         for key, url in left:
             finish(url)
             with self._changing() as connection, _transaction(connection):
-                connection.execute("DELETE FROM sessions WHERE key = ? AND id = x''", (key,))
+                connection.execute(
+                    "DELETE FROM sessions WHERE key = ? AND id = x'' AND cold = ?", (key, url)
+                )
 
     def rewrite(
         self, session: str, known: int, rows: Sequence[Stored], root: bytes, used_at: float
@@ -164,13 +166,15 @@ class SQLiteUpkeep:
             found, _ = latest(SQLiteLog(connection), session, key)
             if found != known:
                 raise written_since(session, found, known)
-            connection.execute("DELETE FROM log WHERE session = ?", (key,))
+            for table in ("log", "chunks"):  # it may have been put away since
+                connection.execute(f"DELETE FROM {table} WHERE session = ?", (key,))  # noqa: S608
             connection.executemany(
                 "INSERT INTO log (session, revision, place, payload, hash) VALUES (?, ?, ?, ?, ?)",
                 [(key, *row) for row in rows],
             )
             connection.execute(
-                "UPDATE sessions SET revision = ?, hash = ?, used_at = ? WHERE key = ?",
+                "UPDATE sessions SET revision = ?, hash = ?, used_at = ?, archived_at = NULL"
+                " WHERE key = ?",
                 (new, mark_of(session, new), used_at, key),
             )
 

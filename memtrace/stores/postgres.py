@@ -208,7 +208,12 @@ class PostgresStore:
 
     def heads(self, session: str, last: int) -> list[tuple[int, Head]]:
         """The last snapshots that can be read, oldest first, with their revisions."""
-        return self._read(lambda found: log.heads(self._whole(found), session, last), one=True)
+        awake = self._read(lambda found: log.heads(found, session, last), one=True)
+        key = key_of(session)
+        if awake or self._read(lambda found: found.entry(key), one=True) is None:
+            return awake
+        # It sleeps, or was woken just now: what is in neither place yet is in one at any moment.
+        return self._read(lambda found: log.heads(self._whole(found), session, last))
 
     def row(self, session: str, revision: int, place: int) -> Row:
         """One row, compared with its hash."""

@@ -168,7 +168,7 @@ class PostgresUpkeep:
         left = self._store._pool.run(lambda connection: self._all(connection, _DISOWNED))
         for key, url in left:
             finish(url)
-            self._run(self._gone, _DROP_DISOWNED, Int8(key))
+            self._run(self._gone, _DROP_DISOWNED, Int8(key), url)
 
     def rewrite(
         self, session: str, known: int, rows: Sequence[Stored], root: bytes, used_at: float
@@ -179,13 +179,14 @@ class PostgresUpkeep:
         def work(connection: Connection) -> None:
             with connection.transaction():
                 self._hold(connection, session, known)
-                self._gone(connection, "DELETE FROM {s}.log WHERE session = %s", key)
+                for table in ("log", "chunks"):  # it may have been put away since
+                    self._gone(connection, f"DELETE FROM {{s}}.{table} WHERE session = %s", key)  # noqa: S608
                 revisions, places, payloads, hashes = map(list, zip(*rows, strict=True))
                 self._gone(connection, _PUT, key, revisions, places, payloads, hashes)
                 self._gone(
                     connection,
-                    "UPDATE {s}.sessions SET revision = %s, hash = %s, root = %s, used_at = %s"
-                    " WHERE key = %s",
+                    "UPDATE {s}.sessions SET revision = %s, hash = %s, root = %s, used_at = %s,"
+                    " archived_at = NULL WHERE key = %s",
                     Int8(new),
                     mark_of(session, new),
                     root,
@@ -273,7 +274,7 @@ _DISOWN = (
     "UPDATE {s}.sessions SET id = '', revision = 0, hash = '', root = '', archived_at = NULL,"
     " used_at = NULL, tags = '[]', pinned = 0, reviewed_at = NULL WHERE key = %s"
 )
-_DROP_DISOWNED = "DELETE FROM {s}.sessions WHERE key = %s AND id = ''"
+_DROP_DISOWNED = "DELETE FROM {s}.sessions WHERE key = %s AND id = '' AND cold = %s"
 _DISOWNED = "SELECT key, cold FROM {s}.sessions WHERE id = '' AND cold IS NOT NULL"
 
 

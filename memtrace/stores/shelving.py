@@ -223,3 +223,17 @@ def let_go(desk: Desk, seen: Archive, folder: str, chunks: Sequence[Chunk]) -> A
                 chunk.number,
             )
     return state(desk, seen.session)
+
+
+def give_up(desk: Desk, session: str) -> str | None:
+    """Have a folder that holds nothing of a session's be nobody's; gives its name from then on.
+
+    A move that is under way to it finds that its folder is called otherwise, and lets go of
+    nothing. The name, with a slash at its end, is of the same objects.
+    """
+    now = state(desk, session, lock=True)
+    if now is None or now.cold is None or now.moved:
+        return None
+    folder = f"{now.cold.rstrip('/')}/"
+    desk.do("UPDATE {s}sessions SET cold = ? WHERE key = ?", folder, now.key)
+    return folder

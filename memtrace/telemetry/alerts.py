@@ -28,8 +28,8 @@ def tell(alert: Alert, whose: str, agent: str | None) -> None:
             names.EVENT_THRESHOLD_CROSSED,
             {
                 names.THRESHOLD_NAME: alert.threshold,
-                names.THRESHOLD_VALUE: alert.value,
-                names.THRESHOLD_OBSERVED: alert.observed,
+                names.THRESHOLD_VALUE: float(alert.value),
+                names.THRESHOLD_OBSERVED: float(alert.observed),
                 names.THRESHOLD_DIRECTION: alert.direction,
             },
         )

@@ -111,7 +111,7 @@ CALL_KINDS = {
     "assistant": "memtrace.call.assistant.tokens",
     "tool_results": "memtrace.call.tool_results.tokens",
 }
-CALL_LAYERS = tuple(f"memtrace.layer.{name}.tokens" for name in LAYER_NAMES)
+CALL_LAYERS = ("memtrace.layer.working_memory.tokens", "memtrace.layer.conversation_history.tokens")
 CALL_DUPLICATE = "memtrace.call.duplicate.tokens"
 CALL_REPEATED = "memtrace.call.repeated.tokens"
 CALL_NEW = "memtrace.call.new.tokens"
@@ -126,6 +126,18 @@ USAGE_RATIO = "memtrace.usage.billed_ratio"
 SPAN_CHECKPOINT = "memtrace.checkpoint"
 SPAN_HOOK = "memtrace.hook"
 SPAN_CLEANUP = "memtrace.cleanup"
+SPAN_SNAPSHOT = "memtrace.snapshot"
+SPAN_ARCHIVE = "memtrace.archive"
+SPAN_ACTIONS = {
+    "cleanup": SPAN_CLEANUP,
+    "cleanup_expired": SPAN_CLEANUP,
+    "compress": "memtrace.compress",
+    "consolidate": "memtrace.consolidate",
+    "update_cache": "memtrace.update_cache",
+    "snapshot": SPAN_SNAPSHOT,
+    "archive": SPAN_ARCHIVE,
+}
+"""By an action's name in its report."""
 SPAN_OBSERVE = "memtrace.observe"
 
 # Events.
@@ -136,6 +148,7 @@ EVENT_COMPRESSION_COMPLETED = "memtrace.compression.completed"
 EVENT_SUMMARY = "memtrace.summary.completed"
 EVENT_PLANNED = "memtrace.action.planned"
 EVENT_BUDGET_CHANGED = "memtrace.budget.changed"
+EVENT_FAILURE = "memtrace.failure"
 
 # Instruments.
 METRIC_DURATION = "gen_ai.invoke_agent.duration"

@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 logger = logging.getLogger("memtrace")
 
@@ -75,8 +76,10 @@ def due() -> int | None:
     with _lock:
         now = time.monotonic()
         if _counting is None and any(s.again_at <= now for s in _sources.values()):
-            _counting = threading.Thread(target=_count, name="memtrace-reviews", daemon=True)
-            _counting.start()
+            thread = threading.Thread(target=_count, name="memtrace-reviews", daemon=True)
+            with suppress(RuntimeError):  # the process ends, or may have no more threads
+                thread.start()
+                _counting = thread
         known = [s.last for s in _sources.values() if s.last is not None]
     return sum(known) if known else None
 

@@ -150,9 +150,10 @@ def forecast_attributes(ahead: Forecast | None) -> dict[str, AttributeValue]:
     attributes: dict[str, AttributeValue] = {names.FORECAST_TOKENS: ahead.tokens_per_turn}
     for place, left in enumerate((ahead.to_80, ahead.to_90, ahead.to_100)):
         if left.turns < inf:
-            attributes[names.FORECAST_TURNS[place]] = left.turns
-            attributes[names.FORECAST_LOW[place]] = left.low
-            attributes[names.FORECAST_HIGH[place]] = left.high
+            # Of one type always: a backend may refuse an attribute that changes its own.
+            attributes[names.FORECAST_TURNS[place]] = float(left.turns)
+            attributes[names.FORECAST_LOW[place]] = float(left.low)
+            attributes[names.FORECAST_HIGH[place]] = float(left.high)
     return attributes
 
 
@@ -225,5 +226,5 @@ def failure(component: str, error: BaseException) -> None:
     span = trace.get_current_span()
     if span.is_recording():
         span.add_event(
-            "memtrace.failure", {names.COMPONENT: component, names.ERROR_TYPE: error_type(error)}
+            names.EVENT_FAILURE, {names.COMPONENT: component, names.ERROR_TYPE: error_type(error)}
         )

@@ -99,11 +99,16 @@ class Contract(ABC):
 
     def test_usage_is_recorded(self) -> None:
         """
-        What the provider billed is on the session's spans, and memory is profiled around the run.
+        What the provider billed goes to the session, with what of it came from the prompt cache
+        and the model's name, and memory is profiled around the run.
         """
         with capture() as captured, Server(Script(2)) as server:
             session = Session("traced", token_budget=BUDGET)
             self.run(server.url, task(), session)
 
+        # A hook that sees no answer learns what the last one was billed at the next call.
+        told = [(call.billed, call.cached) for call in session.record.billed]
+        said = list(zip(server.tokens, server.cached, strict=True))
+        assert (told, session.record.model) == (said[: max(2, len(told))], server.model)
         assert session.history.tokens > 0
         assert captured.spans

@@ -71,6 +71,7 @@ class Server:
         script: What the model does.
         sent: The messages of each request that was accepted.
         tokens: Their tokens, system prompt included.
+        model: The model's name, as the last request has it.
         rejected: What was said of each request that was refused.
         fail: Statuses to answer the next requests with instead, for retries.
     """
@@ -78,6 +79,7 @@ class Server:
     script: Script
     sent: list[list[Any]] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
+    model: str = ""
     rejected: list[str] = field(default_factory=list)
     fail: list[int] = field(default_factory=list)
 
@@ -97,6 +99,11 @@ class Server:
     def url(self) -> str:
         """Where it listens, without a path: ``http://127.0.0.1:1234``."""
         return f"http://127.0.0.1:{self._server.server_port}"
+
+    @property
+    def cached(self) -> list[int]:
+        """How many tokens of each request it says that it had in its prompt cache."""
+        return [tokens // 2 for tokens in self.tokens]
 
     def accept(self, messages: list[Any], system: Any = None) -> None:
         """Note what a request carried."""
@@ -281,7 +288,10 @@ def chat(server: Server, body: dict[str, Any]) -> tuple[dict[str, Any], list[tup
     check_chat(messages)
     server.accept(messages)
     turn = server.script.turn(list(texts(messages)))
-    usage = _usage(server, "prompt_tokens", "completion_tokens")
+    usage = {
+        **_usage(server, "prompt_tokens", "completion_tokens"),
+        "prompt_tokens_details": {"cached_tokens": server.cached[-1]},
+    }
     base = {"id": "chatcmpl-1", "created": 1, "model": body.get("model", "stub")}
     if isinstance(turn, str):
         message: dict[str, Any] = {"role": "assistant", "content": turn}
@@ -343,7 +353,7 @@ def responses(server: Server, body: dict[str, Any]) -> tuple[dict[str, Any], lis
         ]
     usage = {
         **_usage(server, "input_tokens", "output_tokens"),
-        "input_tokens_details": {"cached_tokens": 0},
+        "input_tokens_details": {"cached_tokens": server.cached[-1]},
         "output_tokens_details": {"reasoning_tokens": 0},
     }
     whole = {
@@ -399,7 +409,13 @@ def anthropic(server: Server, body: dict[str, Any]) -> tuple[dict[str, Any], lis
     check_anthropic(messages)
     server.accept(messages, body.get("system"))
     turn = server.script.turn(list(texts(messages)))
-    usage = _usage(server, "input_tokens", "output_tokens", total=False)
+    read, written = server.cached[-1], server.tokens[-1] // 4
+    usage = {
+        "input_tokens": server.tokens[-1] - read - written,
+        "cache_read_input_tokens": read,
+        "cache_creation_input_tokens": written,
+        "output_tokens": 20,
+    }
     if isinstance(turn, str):
         content: list[dict[str, Any]] = [{"type": "text", "text": turn}]
         reason = "end_turn"
@@ -448,10 +464,16 @@ def gemini(server: Server, body: dict[str, Any]) -> tuple[dict[str, Any], list[t
     if not isinstance(turn, str):
         parts[0][_SIGNED] = "c2lnbmVk"
     usage = {
-        **_usage(server, "promptTokenCount", "candidatesTokenCount", total=False),
+        "promptTokenCount": server.tokens[-1],
+        "cachedContentTokenCount": server.cached[-1],
+        "candidatesTokenCount": 20,
         "totalTokenCount": server.tokens[-1] + 20,
     }
-    about = {"modelVersion": "stub", "responseId": f"r{len(server.sent)}", "usageMetadata": usage}
+    about = {
+        "modelVersion": server.model,
+        "responseId": f"r{len(server.sent)}",
+        "usageMetadata": usage,
+    }
 
     def piece(held: list[dict[str, Any]], **end: Any) -> dict[str, Any]:
         return {"candidates": [{"content": {"role": "model", "parts": held}, **end}], **about}
@@ -463,9 +485,9 @@ def gemini(server: Server, body: dict[str, Any]) -> tuple[dict[str, Any], list[t
     return piece(parts, finishReason="STOP"), [*events, ("", piece(last, finishReason="STOP"))]
 
 
-def _usage(server: Server, prompt: str, completion: str, *, total: bool = True) -> dict[str, int]:
-    usage = {prompt: server.tokens[-1], completion: 20}
-    return {**usage, "total_tokens": server.tokens[-1] + 20} if total else usage
+def _usage(server: Server, prompt: str, completion: str) -> dict[str, int]:
+    tokens = server.tokens[-1]
+    return {prompt: tokens, completion: 20, "total_tokens": tokens + 20}
 
 
 _PATHS = {
@@ -490,6 +512,7 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
                 self._answer(server.fail.pop(0), _error("try again later"))
                 return
             path = self.path.partition("?")[0]
+            server.model = body.get("model") or path.rpartition("/")[2].partition(":")[0]
             try:
                 whole, events = _PATHS[path.rpartition(":")[2]](server, body)
             except Rejected as refused:

@@ -154,8 +154,8 @@ async def test_what_was_billed_is_recorded_once_a_call(
     told: list[tuple[int, int]] = []
 
     class Told(Session):
-        def record_usage(self, input_tokens: int, *, counted_tokens: int | None = None) -> None:
-            told.append((input_tokens, counted_tokens or 0))
+        def record_usage(self, input_tokens: int, **about: Any) -> None:
+            told.append((input_tokens, about["counted_tokens"] or 0))
 
     await ask(runner(agent(server.url), Told("billed")), task(), run_config)
 

@@ -578,6 +578,7 @@ def test_span_of_its_own(spans: InMemorySpanExporter, kept: Kept, on: None) -> N
         "memtrace.layer.conversation_history.tokens": COUNT,
         "memtrace.counting": "estimate",
         "memtrace.usage.input_tokens": COUNT,
+        "memtrace.usage.cache_read.input_tokens": COUNT // 2,
         "memtrace.usage.output_tokens": 20,
         "memtrace.usage.billed_ratio": COUNT / (5 + COUNT),
         "gen_ai.request.model": "m",

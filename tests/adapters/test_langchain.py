@@ -30,8 +30,8 @@ def read_tool(part: int) -> str:
 
 
 def model(url: str, **options: Any) -> ChatOpenAI:
-    settings = {"model": "stub", "api_key": "none", "max_retries": 0, **options}
-    return ChatOpenAI(base_url=url + "/v1", **settings)
+    settings = {"model": "stub", "api_key": "none", "max_retries": 0, "stream_usage": True}
+    return ChatOpenAI(base_url=url + "/v1", **{**settings, **options})
 
 
 def agent(url: str, session: Any, tools: Any = (read_tool,), **options: Any) -> Any:
@@ -130,7 +130,7 @@ def test_what_is_sent_is_made_of_langchain_messages() -> None:
     """
     A message that was made shorter keeps its class and its id, and a digest is a HumanMessage.
     """
-    watching = long_run(Session(token_budget=12_000))
+    watching = long_run(Session(token_budget=8_000))
     view, given = watching.views[-1], {message.id: message for message in watching.states[-1]}
 
     shorter = [m for m in view if m.id is not None and m is not given[m.id]]

@@ -54,6 +54,7 @@ def model(url: str, kind: Any = OpenAILike, retries: int = 0) -> Any:
     options: dict[str, Any] = {"api_base": url + "/v1", "api_key": "none", "max_retries": retries}
     if issubclass(kind, OpenAILike):
         options = {**options, "is_chat_model": True, "is_function_calling_model": True}
+        options["additional_kwargs"] = {"stream_options": {"include_usage": True}}
         return kind(model="stub", context_window=1_000_000, **options)
     return kind(model="gpt-4o", **options)
 

@@ -231,9 +231,9 @@ QUESTION = {"role": "user", "content": task()}
 class Billed(Session):
     """A session that notes what it was told was billed, and counted for the same."""
 
-    def record_usage(self, input_tokens: int, *, counted_tokens: int | None = None) -> None:
-        self.__dict__.setdefault("bills", []).append((input_tokens, counted_tokens))
-        super().record_usage(input_tokens, counted_tokens=counted_tokens)
+    def record_usage(self, input_tokens: int, **told: Any) -> None:
+        self.__dict__.setdefault("bills", []).append((input_tokens, told["counted_tokens"]))
+        super().record_usage(input_tokens, **told)
 
 
 def test_what_was_billed_is_recorded_with_what_was_counted():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memtrace import Session, StaleSessionError, StoreDamagedError, checkpoint, verify
-from memtrace.stores import open_store
-from memtrace.stores.archives import Archives
+from memtrace.stores import cold, open_store
+from memtrace.stores.archives import Archives, object_name
 from memtrace.stores.log import key_of
 from memtrace.stores.packing import CHUNK_BYTES, HEADS, chunk_hash, pack, unpack
 from memtrace.stores.reading import Stored
 from memtrace.stores.rows import START, chained
+from memtrace.stores.shelving import let_go, note
 
 STORES: dict[str, Callable[[Path, Callable[[], Any]], str]] = {
     "sqlite": lambda folder, server: str(folder / "memory.db"),
@@ -284,6 +286,107 @@ def test_many_wake_it_at_once(url: str) -> None:
         thread.join()
     assert found == [before] * 4
     assert verify(url).ok
+
+
+def at_call(name: str, do: Callable[[], object]) -> None:
+    """Do something in this thread when a function of that name is called next."""
+
+    def look(frame: Any, event: str, _argument: Any) -> None:
+        if event == "call" and frame.f_code.co_name == name:
+            sys.setprofile(None)
+            do()
+
+    sys.setprofile(look)
+
+
+def test_one_woken_and_purged_while_it_is_fetched_is_awake(url: str, tmp_path: Path) -> None:
+    """
+    Who fetches from cold storage what another brings back just then finds it in the log.
+    """
+    session_in(url).close()
+    archives: Any = open_store(url).archives
+
+    def back() -> None:
+        archives.wake("support-42")
+        archives.purge("support-42")
+
+    archives.archive("support-42")
+    archives.move("support-42", tmp_path.as_uri())
+    at_call("fetched_chunk", back)
+    assert archives.fetch("support-42") == {}
+    assert archives.asleep() == archives.leftovers() == []
+    assert verify(url).ok
+
+
+def test_a_folder_that_another_deletes_is_deleted(tmp_path: Path) -> None:
+    """
+    Two that delete the same objects at the same time do not fail each other.
+    """
+    folder = tmp_path.as_uri() + "/to"
+    cold.put(folder, "1-ab", b"x")
+    at_call("_at", lambda: cold.delete_all(folder))
+    cold.delete_all(folder)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_woken_while_it_is_opened_has_its_heads(postgres: Any) -> None:
+    """
+    Where rows go from the archive to the log between two statements, they are read all the same.
+    """
+    url = postgres.url()
+    session_in(url).close()
+    store = open_store(url)
+    store.archives.archive("support-42")
+    before = store.heads("support-42", 5)
+
+    at_call("chunks", lambda: store.archives.wake("support-42"))
+    assert store.heads("support-42", 5) == before != []
+    assert store.archives.asleep() == []
+    assert store.heads("support-42", 5) == before
+    store.close()
+
+
+def test_what_is_moved_is_not_purged_meanwhile(url: str, tmp_path: Path) -> None:
+    """
+    A move that ends while its folder is taken for a leftover keeps what it moved, or all stays.
+    """
+    session = session_in(url)
+    session.close()
+    archives: Any = open_store(url).archives
+    archives.archive("support-42")
+    shelf, seen, folder = archives._shelf, archives.state("support-42"), tmp_path.as_uri() + "/to"
+    assert shelf.run(lambda desk: note(desk, seen, folder), writes=True)
+    moved = shelf.run(lambda desk: desk.chunks(seen.key))
+    for chunk in moved:
+        cold.put(folder, object_name(chunk), chunk.payload)
+
+    def end() -> None:
+        shelf.run(lambda desk: let_go(desk, seen, folder, moved), writes=True)
+
+    Archives(Meanwhile(shelf, end)).purge("support-42")
+    assert archives.state("support-42").moved
+    assert held(Session.open("support-42", store=url)) == held(session)
+
+
+def test_a_move_whose_folder_was_given_up_lets_go_of_nothing(url: str, tmp_path: Path) -> None:
+    """
+    What was purged while it was being moved stays in the store.
+    """
+    session = session_in(url)
+    session.close()
+    archives: Any = open_store(url).archives
+    archives.archive("support-42")
+    times = iter(range(9))
+
+    def purge() -> None:
+        if next(times) == 1:  # between the copies and letting go
+            archives.purge("support-42")
+
+    moving = Archives(Meanwhile(archives._shelf, purge))
+    assert moving.move("support-42", tmp_path.as_uri()) is None
+    assert not [path for path in tmp_path.rglob("*") if "-" in path.name and path.is_dir()]
+    assert archives.leftovers() == []
+    assert held(Session.open("support-42", store=url)) == held(session)
 
 
 def test_a_postgres_store_of_an_older_version_is_taken_forward(postgres: Any) -> None:

@@ -28,7 +28,9 @@ from memtrace import (
     reviews_due,
     verify,
 )
+from memtrace.retaining.planning import slimmed_log
 from memtrace.stores import Store, open_store
+from memtrace.telemetry import reviews as counts
 
 MARKER = "Zanzibarquux"
 LATER = time.time() + 400 * 86_400.0
@@ -408,6 +410,46 @@ def test_archives_go_by_their_own_days(store: Store) -> None:
     assert verify(store).ok
 
 
+def test_what_went_of_an_archive_is_in_no_copy(store: Store, tmp_path: Path) -> None:
+    """
+    Where a session lay in an object store, what was let go of is not left there.
+    """
+    cold = tmp_path / "cold"
+    cold.mkdir()
+    filled(store, "a").close()
+    store.archives.archive("a")
+    store.archives.move("a", cold.as_uri())
+
+    report = retention(store, RetentionRules(originals_days=1), now=LATER).apply(vacuum=False)
+
+    assert report.gone
+    assert not [path for path in cold.rglob("*") if path.is_file()]
+    assert store.archives.leftovers() == []
+    assert verify(store).ok
+
+
+def test_one_put_away_while_it_is_rewritten_is_what_was_written(store: Store) -> None:
+    """
+    The archive of a log that was rewritten is gone, so nothing that went comes back with it.
+    """
+    filled(store, "a").close()
+    upkeep = store.upkeep
+    known = upkeep.find("a").revision  # type: ignore[union-attr]
+    slimmed = slimmed_log(upkeep, "a", known, LATER, None)
+    assert slimmed is not None
+    assert store.archives.archive("a") is not None
+
+    upkeep.rewrite("a", known, slimmed.rows, slimmed.root, time.time())
+
+    assert store.archives.asleep() == []
+    session = Session.open("a", store=store)
+    said(session, "and on")
+    session.close()
+    assert not store.archives.wake("a")
+    assert store.heads("a", 99)[0][0] > known
+    assert verify(store).ok
+
+
 # --- reviews --------------------------------------------------------------------------------------
 
 
@@ -427,6 +469,23 @@ def test_a_review_is_due_every_90_days(store: Store) -> None:
     assert [kept.session for kept in reviews_due(store, now=now + 91 * day)] == ["b"]
     assert store.upkeep.due(now + 91 * day, 90 * day) == 1
     assert [kept.session for kept in reviews_due(store, now=now + 182 * day)] == ["b", "a"]
+
+
+def test_counting_reviews_opens_no_closed_store(tmp_path: Path) -> None:
+    """
+    A store that was closed, and its file deleted, is not made anew by a collection of metrics.
+    """
+    store = SQLiteStore(tmp_path / "memory.db")
+    Session.open("a", store=store).close()
+    counts.settle()
+    store.close()
+    (tmp_path / "memory.db").unlink()
+
+    counts.stale(store.name)
+    counts.due()
+    counts.settle()
+    assert list(tmp_path.iterdir()) == []
+    counts.forget(store.name)
 
 
 # --- exporting ------------------------------------------------------------------------------------

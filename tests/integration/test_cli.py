@@ -394,7 +394,7 @@ def test_replay_of_several_is_a_row_each(tmp_path: Path) -> None:
 
     assert done.exit_code == 0
     assert re.findall(r"^(id-\w) +3 +6 +[\d,]+ +500", done.output, re.M) == ["id-a", "id-b"]
-    assert re.search(r"^0 passes, 0 tokens given back; 6 model calls sent ", done.output, re.M)
+    assert re.search(r"^No room had to be made: 6 model calls sent ", done.output, re.M)
 
 
 def test_replay_names_what_it_cannot_read(tmp_path: Path) -> None:

@@ -265,6 +265,19 @@ def test_every_command_has_help_with_an_example() -> None:
         ), command
 
 
+def test_short_help_is_help() -> None:
+    """
+    `-h` is `--help`, of every command; in the list of commands no description is cut.
+    """
+    import typer
+
+    for command in [(), *_commands(typer.main.get_command(app))]:
+        shown = invoke(*command, "-h")
+        assert shown.exit_code == 0
+        assert shown.output == invoke(*command, "--help").output
+        assert "..." not in shown.output.partition("Commands:")[2]
+
+
 def test_help_loads_little() -> None:
     """
     `memtrace --help` loads neither the tokenizer, nor OpenTelemetry, nor what commands do.

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from memtrace import Session, managed_agent, trigger_cleanup
+from memtrace import Session, checkpoint, managed_agent, trigger_cleanup
 from memtrace.cli.app import app
 
 HOSTILE = "user\x1b[31m-7"
@@ -383,3 +383,62 @@ def test_retention_needs_a_rule(store: str) -> None:
 
     assert result.exit_code == 2
     assert "--run-log-days" in result.stderr
+
+
+def test_names_are_no_markup(tmp_path: Path) -> None:
+    """
+    What looks like markup in a session's or a checkpoint's name is shown as it is.
+    """
+    path, name = str(tmp_path / "memory.db"), "[/red]:smile:"
+    with Session.open(name, store=path) as session, checkpoint(session, name):
+        session.history.append({"role": "user", "content": "hello"})
+
+    for command in (["list"], ["show", name], ["snapshots", name]):
+        shown = invoke("sessions", *command, "--store", path)
+        assert shown.exit_code == 0
+        assert name in shown.stdout
+
+
+def test_what_is_no_store_is_not_made_one(tmp_path: Path) -> None:
+    """
+    An empty file, a text and a folder are refused by each command that reads stores, and stay.
+    """
+    empty, text, folder = tmp_path / "empty.db", tmp_path / "a.jsonl", tmp_path / "folder"
+    empty.touch()
+    text.write_text('{"session_id": "a"}\n')
+    folder.mkdir()
+
+    for command in (["verify"], ["sessions", "list", "--store"], ["report"]):
+        for place in (empty, folder, *([text] if command != ["report"] else [])):
+            result = invoke(*command, str(place))
+            assert (result.exit_code, result.stdout) == (2, "")
+            assert str(place) in result.stderr
+    assert "memtrace diagnose" in invoke("verify", str(text)).stderr
+    assert "no memtrace.db in it" in invoke("verify", f"sqlite:///{folder}").stderr
+    assert empty.stat().st_size == 0
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_no_figure_is_cut_on_a_narrow_terminal(columns: int, store: str) -> None:
+    """
+    Columns that can be spared go; what stays is whole, and within the terminal.
+    """
+    width = {"COLUMNS": str(columns)}
+    for command in ("list", "show", "snapshots"):
+        target = [] if command == "list" else ["support-42"]
+        arguments = ["sessions", command, *target, "--store", store]
+        lines = CliRunner().invoke(app, arguments, env=width).stdout.splitlines()
+        table = [line.partition("of the budget")[0] for line in lines]
+        assert all(len(line) <= columns for line in lines)
+        assert not any(digit + "…" in line for line in table for digit in "0123456789,.")
+
+
+def test_nobody_at_the_keyboard_says_no(store: str) -> None:
+    """
+    Where the question cannot be answered, that is told on a line of its own, with status 2.
+    """
+    result = invoke("sessions", "restore", "support-42", "1", "--store", store)
+
+    assert result.exit_code == 2
+    assert "\nmemtrace: nothing was changed\n" in result.stderr

@@ -6,10 +6,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import memtrace
+from memtrace.telemetry import metrics, names
 
 _DOCS = Path(__file__).parents[2] / "docs"
 
@@ -98,6 +100,77 @@ def test_each_test_of_the_document_about_tests_passes(tmp_path: Path) -> None:
     )
     tests = sum(block.count("\ndef test_") for block in blocks)
     assert f"{tests} passed" in done.stdout, done.stdout
+
+
+# --- every name that is sent ----------------------------------------------------------------------
+
+
+def _sent() -> set[str]:
+    """The names of spans, metrics, events, attributes and baggage."""
+    found: set[str] = set()
+    for constant, value in vars(names).items():
+        if constant.isupper() and constant not in ("SCOPE", "SCHEMA_URL", "LAYER_NAMES"):
+            held = value.values() if isinstance(value, dict) else value
+            found.update([value] if isinstance(value, str) else map(str, held))
+    return {name for name in found if not name.replace(".", "").isdigit()}
+
+
+def _telemetry() -> str:
+    return (_DOCS / "telemetry.md").read_text("utf-8")
+
+
+def test_every_name_that_is_sent_is_in_the_document() -> None:
+    """
+    The document of telemetry has each span, metric, event and attribute, whole.
+    """
+    assert len(_sent()) > 130
+    assert _sent() - set(re.findall(r"\w+(?:\.\w+)*", _telemetry())) == set()
+
+
+def test_the_document_has_no_name_that_is_not_sent() -> None:
+    """
+    Each name of memtrace's or the conventions' in the document is one that the code knows.
+    """
+    told = re.findall(r"\b(?:memtrace|gen_ai)(?:\.\w+)+(?![\w.*])", _telemetry())
+    assert set(told) - _sent() == set()
+
+
+def _instruments() -> dict[str, list[tuple[Any, ...]]]:
+    """Name and unit of each instrument by its kind, a histogram's buckets last."""
+    return {
+        "ObservableCounter": [*metrics._SUMS, *metrics._COUNTERS],
+        "ObservableUpDownCounter": [*metrics._LEVELS],
+        "Histogram": [
+            *metrics._OTHER_HISTOGRAMS,
+            (names.METRIC_DURATION, "s", "", names.BUCKETS_DURATION),
+            (names.METRIC_UTILIZATION, "1", "", names.BUCKETS_UTILIZATION),
+        ],
+    }
+
+
+def _rows() -> list[list[str]]:
+    """The cells of the tables of metrics."""
+    text = _telemetry().partition("\n## Metrics\n")[2].partition("\n## ")[0]
+    return [re.split(r" *\| *", line.strip("| ")) for line in text.splitlines() if "`" in line]
+
+
+def test_the_document_has_each_instrument_as_it_is() -> None:
+    """
+    Kind and unit of each instrument stand in the document as they are in the code.
+    """
+    made = {
+        (f"`{row[0]}`", kind, row[1]) for kind, found in _instruments().items() for row in found
+    }
+    assert {tuple(row[:3]) for row in _rows() if len(row) == 5} == made
+
+
+def test_the_document_has_each_histograms_buckets() -> None:
+    """
+    The boundaries of each histogram's buckets stand in the document as they are in the code.
+    """
+    told = {name: row[1] for row in _rows() if len(row) == 2 for name in row[0].split(", ")}
+    made = {f"`{row[0]}`": row[-1] for row in _instruments()["Histogram"]}
+    assert told == {name: " ".join(f"{n:g}" for n in bounds) for name, bounds in made.items()}
 
 
 @pytest.mark.parametrize("block", _blocks("workers.md"), ids=("server", "threads", "remote"))

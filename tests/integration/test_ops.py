@@ -36,15 +36,20 @@ from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
 from prometheus_client import start_http_server
 import memtrace
+from memtrace.telemetry import reviews
 
 memtrace.configure(meter_provider=MeterProvider([PrometheusMetricReader()]))
 idle = [memtrace.Session() for _ in range(100)]
 full = memtrace.Session("full", token_budget=1_000)
+talk = memtrace.Session("talk", token_budget=1_000)
+kept = memtrace.Session.open("kept", store=sys.argv[1] + "/memory.db")
 
 @memtrace.managed_agent
 def answer(session, fills=0):
     for step in range(fills):
         session.history.append({"role": "user", "content": f"step {step} of many " * 20})
+        if session is talk:
+            session.history.append({"role": "assistant", "content": f"answer {step} " * 20})
         session.messages()
     session.cache.get("missing")
 
@@ -57,6 +62,9 @@ for session in idle:
 answer(full, fills=60)
 full.active_contexts.add("a document " * 480, pinned=True)
 answer(full)
+answer(talk, fills=60)
+reviews.due()
+reviews.settle()
 server, _ = start_http_server(0, "127.0.0.1")
 print(server.server_port, flush=True)
 sys.stdin.read()
@@ -121,7 +129,10 @@ def prometheus(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """Prometheus, scraping a program with one full session among a hundred idle ones."""
     folder = tmp_path_factory.mktemp("prometheus")
     app = subprocess.Popen(
-        [sys.executable, "-c", _APP], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", _APP, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert app.stdout is not None
     exposed = int(app.stdout.readline())

@@ -22,8 +22,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 import memtrace
 from memtrace.captured import point
 from memtrace.demo import Journal, Tools, Workbench, planner
+from memtrace.prices import Price
 
-TOKEN_BUDGET = 2_600
+TOKEN_BUDGET = 2_700
 """Half of what the work would fill, so that every action of the loop is in the trace."""
 
 NAMES = {"bird": ["Heron", "Stork"], "fish": ["Perch", "Trout"], "tree": ["Alder", "Birch"]}
@@ -60,7 +61,9 @@ def make_package(folder: Path) -> None:
 def work(folder: Path) -> None:
     """What the demo does."""
     make_package(folder)
-    session = memtrace.Session("demo", token_budget=TOKEN_BUDGET)
+    # Where no read is cached every pass pays, so each is made where its threshold is.
+    policy = memtrace.Policy(prices=Price(cached_read=1.0, cache_write=1.0))
+    session = memtrace.Session("demo", token_budget=TOKEN_BUDGET, policy=policy)
     try:
         session.active_contexts.add("You write about a package.", key="system", kind="system")
         bench = Workbench(session, SameEverywhere(folder))

@@ -13,21 +13,35 @@ from typing_extensions import assert_type
 
 import memtrace
 from memtrace import (
+    ActionReport,
+    ArchiveReport,
+    BudgetChange,
     Caller,
     Event,
+    Finding,
+    Forecast,
     Item,
     LayerUsage,
     MemoryProfile,
     Policy,
+    Price,
+    RetentionPlan,
+    RetentionReport,
+    RetentionRules,
     Session,
     TokenBudget,
+    archive,
     checkpoint,
     checkpoints,
     current_session,
+    delete_sessions,
+    diagnose,
+    export_runs,
     from_baggage,
     managed_agent,
     measure_tokens,
     propagate,
+    retention,
 )
 
 SESSION = Session("support-42", token_budget=128_000)
@@ -104,7 +118,13 @@ async def with_nothing(session: Session) -> AsyncIterator[int]:
     yield 1
 
 
+@managed_agent(session=SESSION, baggage=True)
+def with_baggage(question: str) -> str:
+    return question
+
+
 assert_type(with_session("why"), str)
+assert_type(with_baggage("why"), str)
 assert_type(with_budget([]), Iterator[str])
 assert_type(with_nothing(SESSION), AsyncIterator[int])
 with_session(7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -124,6 +144,11 @@ def looked_up(user: str, *, limit: int = 1) -> str:
 
 @managed_agent(session=session_of, name="clerk")
 async def looked_up_async(user: str, *, limit: int = 1) -> int:
+    return limit
+
+
+@managed_agent(session=session_of, baggage=True)
+async def looked_up_with_baggage(user: str, *, limit: int = 1) -> int:
     return limit
 
 
@@ -217,6 +242,7 @@ async def coroutines_are_awaited() -> None:
     assert_type(await coroutine(SESSION, "why", depth=1), str)
     assert_type(await with_messages([], model="m"), int)
     assert_type(await looked_up_async("a"), int)
+    assert_type(await looked_up_with_baggage("a"), int)
     assert_type(await AGENT.async_method(SESSION, "why"), str)
     assert_type(await Agent.class_below_async(SESSION), str)
     assert_type(await Agent.static_below_async(SESSION), int)
@@ -316,3 +342,42 @@ def recall(session: Session) -> None:
     assert_type(from_baggage(), Caller)
     Policy(summarizer=_summarize)
     Policy(summarizer=_asummarize)
+
+
+# --- policies and prices --------------------------------------------------------------------------
+
+
+def policies(session: Session) -> None:
+    assert_type(Policy.from_file("policy.toml"), Policy)
+    assert_type(Price(cached_read=0.1).cold, Price)
+    Policy(prices=Price(0.1, 1.25, 300), judge=False)
+    Policy(prices={"claude": Price(), "mine": (0.5, 1.0, 60)})
+    Policy(prices=0.1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Policy(judge="no")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    session.record_usage(10, model="gpt-5", cached_tokens=8)
+    session.record_usage("10")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+# --- what becomes of memory -----------------------------------------------------------------------
+
+
+def ahead(session: Session) -> None:
+    assert_type(session.profile().forecast, Forecast | None)
+    assert_type(diagnose(session), list[Finding])
+    assert_type(diagnose("memory.db", id="support-42"), list[Finding])
+    assert_type(session.rebalance(), TokenBudget)
+    assert_type(session.rebalance({"cache": 10}), TokenBudget)
+    assert_type(session.budget_log, tuple[BudgetChange, ...])
+
+
+def kept() -> None:
+    session = Session("support-42", tags=["user:ann"])
+    assert_type(session.tags, tuple[str, ...])
+    assert_type(archive(session), ActionReport)
+    assert_type(archive("memory.db", idle_s=0, to="s3://bucket"), ArchiveReport)
+    plan = retention("memory.db", RetentionRules(session_days=90), tag="user:ann")
+    assert_type(plan, RetentionPlan)
+    assert_type(plan.apply(vacuum=False), RetentionReport)
+    assert_type(delete_sessions("memory.db", "support-42"), RetentionReport)
+    assert_type(export_runs("memory.db", "runs.csv", tag="user:ann"), int)
+    Session(tags=[1])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]

@@ -233,7 +233,7 @@ def test_an_expired_cached_value_alone_is_reported() -> None:
     Where only the cache held something past its time, the report counts it, and its tokens.
     """
     session = Session()
-    item = outlived(session.cache.put("gone", "gone " * 9, ttl_s=0.001))
+    item = outlived(session.cache.put("gone", "gone " * 9, ttl_s=0.05))
 
     report = cleanup_expired_items(session)
 

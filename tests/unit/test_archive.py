@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
 import gc
+import pickle
+import subprocess
 import sys
 import threading
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,11 +29,12 @@ from memtrace import (
     StoreError,
     archive,
     checkpoint,
+    diagnose,
     managed_agent,
     verify,
 )
 from memtrace.archiving import is_away
-from memtrace.archiving.sweeping import Sweeper
+from memtrace.archiving.sweeping import Sweeper, unpack
 from memtrace.stores import open_store
 
 
@@ -53,7 +59,7 @@ def held(session: Session) -> tuple[Any, ...]:
         session.active_contexts.items,
         session.archived_contexts.items,
         session.cache.items,
-        {agent.name: agent.state for agent in session.agents},
+        {agent.name: copy.deepcopy(agent.state) for agent in session.agents},
         session.profile(),
     )
 
@@ -313,6 +319,166 @@ def test_what_cannot_work_is_refused(
         call(path)
 
 
+def at_call(name: str, do: Callable[[], object]) -> None:
+    """Do something in this thread when a function of that name is called next."""
+
+    def look(frame: Any, event: str, _argument: Any) -> None:
+        if event == "call" and frame.f_code.co_name == name:
+            sys.setprofile(None)
+            do()
+
+    sys.setprofile(look)
+
+
+def test_nobody_sees_it_half_put_away(session: Session) -> None:
+    """
+    Who reads it while it is being put away waits, and then sees all of it.
+    """
+    found: list[int] = []
+    thread = threading.Thread(target=lambda: found.append(len(session.history)))
+
+    def read() -> None:
+        thread.start()
+        thread.join(0.1)  # it cannot come to its end before this one lets go
+
+    at_call("_let_go_of_snapshots", read)
+    assert archive(session).outcome == "effective"
+    thread.join()
+    assert found == [30]
+
+
+def test_a_state_that_somebody_holds_is_not_put_away(session: Session) -> None:
+    """
+    What is changed in a state that its agent holds on to must be seen, so that session stays.
+    """
+    session.agent("planner").state = {"step": 3, "seen": ["a"]}
+    state = session.agent("planner").state
+    assert (archive(session).outcome, is_away(session)) == ("ineffective", False)
+    del state
+    assert archive(session).outcome == "effective"
+    seen = session.agent("planner").state["seen"]
+    assert archive(session).outcome == "ineffective"
+    seen.append("b")
+    session.close()
+    back = Session.open("support-42", store=session.journal.store)
+    assert back.agents["planner"].state == {"step": 3, "seen": ["a", "b"]}
+
+
+def test_an_interrupt_leaves_it_away(session: Session) -> None:
+    """
+    Interrupted while it comes back it is not taken for empty: the next use brings all of it.
+    """
+    archive(session)
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    at_call("_forget", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        session.messages()
+    assert is_away(session)
+    session.history.append({"role": "user", "content": "x"})
+    session.close()
+    assert len(Session.open("support-42", store=session.journal.store).history) == 31
+
+
+def test_copies_are_of_what_it_holds(session: Session) -> None:
+    """
+    A part that is copied or pickled while the session is away is what it is otherwise.
+    """
+    planner = session.agents["planner"]
+    copies = (copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value)))
+    for copied in copies:
+        assert archive(session).outcome == "effective"
+        made = copied(planner)
+        assert (type(made), made.state) == (type(planner), {"step": 3})
+        del made
+
+
+def test_others_who_have_it_open_go_on(session: Session) -> None:
+    """
+    A session of which all is stored is put away without a snapshot: elsewhere nobody is stale.
+    """
+    with checkpoint(session):
+        pass
+    other = Session.open("support-42", store=session.journal.store)
+    other.history.append({"role": "user", "content": "from elsewhere"})
+    assert archive(session).outcome == "effective"
+    with checkpoint(other):
+        pass
+    assert session.history[-1]["content"] == "from elsewhere"
+
+
+def test_what_was_gone_back_from_stays_undone(session: Session) -> None:
+    """
+    A session that went back and did nothing since comes back as it was then.
+    """
+    for name in ("first", "second"):
+        with checkpoint(session, name):
+            pass
+        session.history.append({"role": "user", "content": name})
+    session.restore(session.snapshots()[0])
+    assert archive(session).outcome == "effective"
+    assert len(session.history) == 30
+
+
+def test_mappings_of_other_kinds_stay(session: Session) -> None:
+    """
+    What equals what the store gives back, and is of another type, is not put away.
+    """
+    session.history.append(OrderedDict(role="user", content="x"))
+    assert (archive(session).outcome, is_away(session)) == ("ineffective", False)
+
+
+async def awaited(session: Session) -> None:
+    await managed_agent(session=session)(asyncio.sleep)(0)
+
+
+async def generated(session: Session) -> None:
+    @managed_agent(session=session)
+    async def steps() -> Any:
+        yield 1
+
+    async for _ in steps():
+        pass
+
+
+async def entered(session: Session) -> None:
+    async with checkpoint(session):
+        pass
+
+
+@pytest.mark.parametrize("use", [awaited, generated, entered])
+def test_it_comes_back_off_the_event_loop(session: Session, use: Callable[[Session], Any]) -> None:
+    """
+    The store is not read on the loop where an asynchronous run is the first to use it.
+    """
+    archive(session)
+    here: list[str] = []
+
+    async def main() -> None:
+        sys.setprofile(lambda frame, event, _: here.append(frame.f_code.co_name))
+        await use(session)
+        sys.setprofile(None)
+
+    asyncio.run(main())
+    assert not is_away(session)
+    assert "begin" in here
+    assert "revive" not in here
+
+
+def test_diagnosing_a_stored_session_only_looks(session: Session) -> None:
+    """
+    One that was put away sleeps on.
+    """
+    session.close()
+    store: Any = session.journal.store
+    store.archives.archive("support-42")
+    diagnose(store, id="support-42")
+    unpack()
+    assert store.archives.asleep() == ["support-42"]
+
+
 # --- by itself ------------------------------------------------------------------------------------
 
 
@@ -442,8 +608,6 @@ def test_no_thread_without_a_store() -> None:
     """
     A process whose sessions have no store has no thread; one that has, one daemon thread.
     """
-    import subprocess
-
     program = """
 import tempfile, threading
 from memtrace import Session
@@ -471,3 +635,50 @@ def test_damage_while_it_is_away_is_told(session: Session) -> None:
 
     with pytest.raises(StoreDamagedError, match="support-42"):
         session.messages()
+
+
+def test_the_thread_ends_before_stores_close() -> None:
+    """
+    Whatever is imported first: before a fork and at the end the thread goes first, then files.
+    """
+    program = """
+import os, tempfile
+order = []
+os.register_at_fork = lambda **hooks: order.append(next(iter(hooks.values())).__module__)
+import memtrace.archiving.sweeping
+from memtrace import Session
+session = Session.open("a", store=tempfile.mkdtemp() + "/memory.db")
+print(order.index("memtrace.archiving.sweeping") > order.index("memtrace.stores.sqlite"))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "True\n"
+
+
+def test_one_thread_is_left_after_a_fork_that_did_not_wait(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A thread that was too busy to end in time ends when another has its place.
+    """
+    monkeypatch.setattr("memtrace.archiving.sweeping._JOIN_S", 0.0)
+    made, busy, go = Sweeper(), threading.Event(), threading.Event()
+    monkeypatch.setattr(made, "unpack", lambda: (busy.set(), go.wait()))
+    made.watch(session)
+    old = made._thread
+    with made._turn:
+        made._called = True
+        made._turn.notify_all()
+    assert busy.wait(60)
+    made.stop()
+    made.resume()
+    go.set()
+    assert old is not None
+    old.join(60)
+    assert not old.is_alive()
+    assert made._thread is not None
+    assert made._thread.is_alive()
+    new = made._thread
+    made.stop()
+    new.join(60)

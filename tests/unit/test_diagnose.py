@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from memtrace import ConfigurationError, Finding, Policy, Session, diagnose, managed_agent
+from memtrace._diagnose.wear import _left
+from memtrace.outlook import TurnsLeft
 from memtrace.replay import read_session
 
 BUDGET = 10_000
@@ -377,6 +379,22 @@ def test_a_session_that_fills_up_soon_is_told_of() -> None:
 
     assert (finding.symptom, finding.severity) == ("filling_up", "info")
     assert 3 <= finding.evidence["turns_to_80"] <= 5
+
+
+@pytest.mark.parametrize(
+    ("left", "told"),
+    [
+        ((0.3, 0.1, 0.9), "the next turn may reach 80% of the budget"),
+        ((1.0, 1.0, 1.0), "about 1 turn is left before 80% of the budget"),
+        ((1.2, 0.9, 3.4), "about 1 turn is left before 80% of the budget (1 to 3)"),
+        ((4.6, 2.0, 9.1), "about 5 turns are left before 80% of the budget (2 to 9)"),
+    ],
+)
+def test_turns_left_are_told_in_plain_words(left: tuple[float, float, float], told: str) -> None:
+    """
+    One turn is one turn, and bounds that say no more are left out.
+    """
+    assert _left(TurnsLeft(0.8, *left)) == told
 
 
 def test_what_prompts_carry_beside_memory_lowers_the_budget() -> None:

@@ -16,6 +16,7 @@ SHARES = [
     "compress_target",
     "cleanup_above",
     "cleanup_target",
+    "deep_target",
     "consolidate_above",
     "stub_share",
     "short_form_share",
@@ -23,7 +24,10 @@ SHARES = [
     "cap_share",
     "working_memory_alert",
     "budget_alert",
+    "first_profile_alert",
     "cache_hit_rate_alert",
+    "cache_least",
+    "cache_most",
     "compression_ratio_alert",
     "least_gain",
 ]
@@ -32,13 +36,14 @@ COUNTS = {
     "keep_recent": -1,
     "keep_tool_outputs": -1,
     "cache_min_lookups": 0,
+    "cache_ttl_times": 0,
     "compression_window": 0,
     "cleanup_window": 0,
     "much_used": 0,
     "ineffective_passes": 0,
     "keep_snapshots": 0,
 }
-SECONDS = ["hook_slow_s", "archive_after_s", "retention_review_s"]
+SECONDS = ["summarizer_timeout_s", "hook_slow_s", "archive_after_s", "retention_review_s"]
 
 
 def test_the_defaults_are_the_designs() -> None:
