@@ -17,7 +17,7 @@ PYRIGHT = PATH="$(abspath $(BIN)):$$PATH" pyright
 SOURCES := pyproject.toml memtrace/_version.py
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint types floors pytest torture backends screenshots adapters unit lowest bench format clean
+.PHONY: help venv demo docs test lint types floors pytest torture backends screenshots adapters unit lowest bench format clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))

@@ -104,9 +104,10 @@ class Worth(NamedTuple):
         return self.net_tokens > 0
 
     def __str__(self) -> str:
+        calls = round(self.calls)
         return (
-            f"{self.saved_tokens} tokens saved in each of about {self.calls:.0f} calls, "
-            f"{self.reread_tokens} read again: {self.net_tokens:+.0f} tokens at full price"
+            f"{self.saved_tokens:,} tokens saved in each of about {calls} call{'s' * (calls != 1)}, "
+            f"{self.reread_tokens:,} read again: {self.net_tokens:+,.0f} tokens at full price"
         )
 
 

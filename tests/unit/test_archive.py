@@ -33,7 +33,7 @@ from memtrace import (
     managed_agent,
     verify,
 )
-from memtrace.archiving import is_away
+from memtrace.archiving import away, is_away
 from memtrace.archiving.sweeping import Sweeper, unpack
 from memtrace.stores import open_store
 
@@ -320,14 +320,15 @@ def test_what_cannot_work_is_refused(
 
 
 def at_call(name: str, do: Callable[[], object]) -> None:
-    """Do something in this thread when a function of that name is called next."""
+    """Do something as a function of that name of `away` is called next, and then call it."""
+    there = getattr(away, name)
 
-    def look(frame: Any, event: str, _argument: Any) -> None:
-        if event == "call" and frame.f_code.co_name == name:
-            sys.setprofile(None)
-            do()
+    def once(*given: Any) -> Any:
+        setattr(away, name, there)
+        do()
+        return there(*given)
 
-    sys.setprofile(look)
+    setattr(away, name, once)
 
 
 def test_nobody_sees_it_half_put_away(session: Session) -> None:
