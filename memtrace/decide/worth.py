@@ -105,8 +105,9 @@ class Worth(NamedTuple):
 
     def __str__(self) -> str:
         calls = round(self.calls)
+        each = f"{calls} call" if calls == 1 else f"{calls} calls"
         return (
-            f"{self.saved_tokens:,} tokens saved in each of about {calls} call{'s' * (calls != 1)}, "
+            f"{self.saved_tokens:,} tokens saved in each of about {each}, "
             f"{self.reread_tokens:,} read again: {self.net_tokens:+,.0f} tokens at full price"
         )
 

@@ -10,34 +10,34 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ..values import LAYER_NAMES
 
+if TYPE_CHECKING:
 
-class Tally(Protocol):
-    """Running totals of one layer; see :class:`memtrace.layers.Tally`."""
+    class Tally(Protocol):
+        """Running totals of one layer; see :class:`memtrace.layers.Tally`."""
 
-    @property
-    def tokens(self) -> int: ...
-    @property
-    def added(self) -> int: ...
-    @property
-    def hits(self) -> int: ...
-    @property
-    def misses(self) -> int: ...
+        @property
+        def tokens(self) -> int: ...
+        @property
+        def added(self) -> int: ...
+        @property
+        def hits(self) -> int: ...
+        @property
+        def misses(self) -> int: ...
 
+    class Totals(Protocol):
+        """A session's totals, which may outlive it; see :class:`memtrace.layers.Totals`."""
 
-class Totals(Protocol):
-    """A session's totals, which may outlive it; see :class:`memtrace.layers.Totals`."""
+        @property
+        def tallies(self) -> Sequence[Tally]: ...
+        @property
+        def limits(self) -> Sequence[int]: ...
 
-    @property
-    def tallies(self) -> Sequence[Tally]: ...
-    @property
-    def limits(self) -> Sequence[int]: ...
-
-    def watch(self, changed: Callable[[], object]) -> None: ...
-    def settle(self) -> None: ...
+        def watch(self, changed: Callable[[], object]) -> None: ...
+        def settle(self) -> None: ...
 
 
 class Sums(NamedTuple):
